@@ -1,6 +1,6 @@
 //! Seals: who vouches for a statement, and the proof in the type system that somebody checked.
 //!
-//! The machine takes only [`Verified`] statements. Drivers make them with [`Verified::check`], off the machine's task,
+//! The machine takes only [`Verified`] statements. Drivers make them with [`Verified::check_document`] and [`Verified::check_accusation`], off the machine's task,
 //! with a [`CheckSeal`] of their own: Ed25519 in the agent, a keyed hash of the same 64 bytes in simulations.
 
 use core::fmt;
@@ -150,7 +150,11 @@ impl Verified<Document> {
     ///
     /// # Errors
     /// Says which of the two is wrong.
-    pub fn check(document: Document, key: &DocumentKey, checker: &impl CheckSeal) -> Result<Self, SealError> {
+    pub fn check_document(
+        document: Document,
+        key: &DocumentKey,
+        checker: &impl CheckSeal,
+    ) -> Result<Self, SealError> {
         let allowed = document.key.topic.body_bytes_max();
         if document.body.len() > allowed {
             return Err(SealError::TooLarge(document.body.len(), allowed));
@@ -166,7 +170,10 @@ impl Verified<Document> {
     ///
     /// # Errors
     /// If the body is larger than its topic allows.
-    pub fn seal(mut document: Document, sealer: &(impl MakeSeal + ?Sized)) -> Result<Self, SealError> {
+    pub fn seal_document(
+        mut document: Document,
+        sealer: &(impl MakeSeal + ?Sized),
+    ) -> Result<Self, SealError> {
         let allowed = document.key.topic.body_bytes_max();
         if document.body.len() > allowed {
             return Err(SealError::TooLarge(document.body.len(), allowed));
@@ -181,7 +188,7 @@ impl Verified<Accusation> {
     ///
     /// # Errors
     /// If it is not the accuser's.
-    pub fn check(
+    pub fn check_accusation(
         accusation: Accusation,
         key: &DocumentKey,
         checker: &impl CheckSeal,
@@ -193,7 +200,7 @@ impl Verified<Accusation> {
     }
 
     /// Seals an accusation of our own.
-    pub fn seal(mut accusation: Accusation, sealer: &(impl MakeSeal + ?Sized)) -> Self {
+    pub fn seal_accusation(mut accusation: Accusation, sealer: &(impl MakeSeal + ?Sized)) -> Self {
         accusation.seal = sealer.seal(&accusation.sealed_bytes());
         Self(accusation)
     }

@@ -1,0 +1,204 @@
+//! Checks seals before anything reaches the node, off the node's task.
+//!
+//! A statement whose speaker's `trust` document has not come yet waits here, bounded in number and time, while the
+//! sender is asked for it. A `trust` document proves itself and lets the waiting ones through.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ringmesh_types::document::{Document, Topic};
+use ringmesh_types::ids::{NodeId, Version};
+use ringmesh_types::limits::{PARKED_FOR, PARKED_STATEMENTS_MAX};
+use ringmesh_types::sealed::{CheckSeal, DocumentKey, Statement, Verified, VerifiedStatement};
+use ringmesh_types::time::Instant;
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Statements to hand to the node.
+    pub admitted: Vec<VerifiedStatement>,
+    /// Speakers whose `trust` document the sender should be asked for.
+    pub wanted: BTreeSet<NodeId>,
+    /// What was refused, and why.
+    pub rejected: Vec<(NodeId, String)>,
+}
+
+#[derive(Debug)]
+struct Parked {
+    until: Instant,
+    statement: Statement,
+}
+
+/// The gate that every statement of others passes.
+pub struct Gate<C> {
+    checker: C,
+    keys: BTreeMap<NodeId, (Version, DocumentKey)>,
+    parked: VecDeque<Parked>,
+    /// Statements that were dropped because too many waited, or waited too long.
+    pub dropped: u64,
+}
+
+impl<C: CheckSeal> Gate<C> {
+    /// A gate that trusts nobody yet.
+    pub fn new(checker: C) -> Self {
+        Self { checker, keys: BTreeMap::new(), parked: VecDeque::new(), dropped: 0 }
+    }
+
+    /// Checks a batch. `trust` documents count at once, wherever in the batch they stand.
+    pub fn admit(&mut self, now: Instant, statements: Vec<Statement>) -> Admission {
+        let mut admission = Admission::default();
+        self.expire(now);
+        let (trust, rest): (Vec<_>, Vec<_>) = statements.into_iter().partition(is_trust);
+        let mut has_new_key = false;
+        for statement in trust {
+            has_new_key |= self.learn(&statement, &mut admission);
+            self.check(now, statement, &mut admission);
+        }
+        for statement in rest {
+            self.check(now, statement, &mut admission);
+        }
+        if has_new_key {
+            for parked in core::mem::take(&mut self.parked) {
+                if self.keys.contains_key(&parked.statement.speaker()) {
+                    self.check(now, parked.statement, &mut admission);
+                } else {
+                    self.parked.push_back(parked);
+                }
+            }
+        }
+        admission
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let before = self.parked.len();
+        self.parked.retain(|parked| parked.until > now);
+        self.dropped += (before - self.parked.len()) as u64;
+    }
+
+    /// Takes the key that a `trust` document vouches for, if it is newer than the one we have.
+    fn learn(&mut self, statement: &Statement, admission: &mut Admission) -> bool {
+        let Statement::Document(Document { key, version, body, .. }) = statement else {
+            return false;
+        };
+        if self.keys.get(&key.owner).is_some_and(|(known, _)| known >= version) {
+            return false;
+        }
+        match self.checker.vouched_key(key.owner, body) {
+            Ok(document_key) => {
+                self.keys.insert(key.owner, (*version, document_key));
+                true
+            }
+            Err(why) => {
+                admission.rejected.push((key.owner, why));
+                false
+            }
+        }
+    }
+
+    fn check(&mut self, now: Instant, statement: Statement, admission: &mut Admission) {
+        let speaker = statement.speaker();
+        let Some((_, key)) = self.keys.get(&speaker) else {
+            if !is_trust(&statement) {
+                admission.wanted.insert(speaker);
+                self.park(now, statement);
+            }
+            return;
+        };
+        let checked = match statement {
+            Statement::Document(document) => {
+                Verified::check_document(document, key, &self.checker).map(VerifiedStatement::Document)
+            }
+            Statement::Accusation(accusation) => {
+                Verified::check_accusation(accusation, key, &self.checker).map(VerifiedStatement::Accusation)
+            }
+        };
+        match checked {
+            Ok(statement) => admission.admitted.push(statement),
+            Err(error) => admission.rejected.push((speaker, error.to_string())),
+        }
+    }
+
+    fn park(&mut self, now: Instant, statement: Statement) {
+        if self.parked.len() >= PARKED_STATEMENTS_MAX {
+            self.parked.pop_front();
+            self.dropped += 1;
+        }
+        self.parked.push_back(Parked { until: now.after(PARKED_FOR), statement });
+    }
+}
+
+fn is_trust(statement: &Statement) -> bool {
+    match statement {
+        Statement::Document(document) => document.key.topic.as_str() == Topic::TRUST,
+        Statement::Accusation(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringmesh_types::document::Key;
+    use ringmesh_types::ids::Epoch;
+    use ringmesh_types::sealed::Seal;
+
+    /// A seal is right if it repeats the key; a trust body is the key itself.
+    struct Repeats;
+
+    impl CheckSeal for Repeats {
+        fn is_sealed_by(&self, key: &DocumentKey, _: &[u8], seal: &Seal) -> bool {
+            seal.0[..32] == key[..]
+        }
+
+        fn vouched_key(&self, _: NodeId, trust_body: &[u8]) -> Result<DocumentKey, String> {
+            trust_body.try_into().map_err(|_| "not a key".to_owned())
+        }
+    }
+
+    fn document(topic: &'static str, sequence: u64, body: &[u8], seal: u8) -> Statement {
+        Statement::Document(Document {
+            key: Key { owner: NodeId::from_bytes([1; 8]), topic: Topic::of(topic) },
+            version: Version { epoch: Epoch(1), sequence },
+            body: body.into(),
+            seal: Seal([seal; 64]),
+        })
+    }
+
+    #[test]
+    fn a_statement_waits_for_its_trust_and_then_passes() {
+        let mut gate = Gate::new(Repeats);
+        let first = gate.admit(Instant::START, vec![document("node", 1, &[], 7)]);
+        assert_eq!(first.wanted.len(), 1);
+        assert!(first.admitted.is_empty());
+        let second = gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7)]);
+        assert_eq!(second.admitted.len(), 2);
+    }
+
+    #[test]
+    fn a_statement_waits_five_seconds_at_most() {
+        let mut gate = Gate::new(Repeats);
+        gate.admit(Instant::START, vec![document("node", 1, &[], 7)]);
+        let late = gate.admit(Instant::from_millis(5_000), vec![document("trust", 1, &[7; 32], 7)]);
+        assert_eq!(late.admitted.len(), 1);
+        assert_eq!(gate.dropped, 1);
+    }
+
+    #[test]
+    fn a_wrong_seal_is_rejected_alone() {
+        let mut gate = Gate::new(Repeats);
+        let batch = vec![
+            document("node", 1, &[], 8),
+            document("health", 1, &[], 7),
+            document("trust", 1, &[7; 32], 7),
+        ];
+        let admission = gate.admit(Instant::START, batch);
+        assert_eq!((admission.admitted.len(), admission.rejected.len()), (2, 1));
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut gate = Gate::new(Repeats);
+        for sequence in 0..=PARKED_STATEMENTS_MAX as u64 {
+            gate.admit(Instant::START, vec![document("node", sequence, &[], 7)]);
+        }
+        assert_eq!(gate.dropped, 1);
+    }
+}

@@ -1,0 +1,245 @@
+//! foca's packets in our wire format, and what is taken out of them.
+//!
+//! Only the header of a packet is ours to believe: it speaks of its own sender, whose certificate we checked. Updates
+//! about others carry no accuser, so anybody could kill anybody with them; member changes travel as signed documents and
+//! accusations instead. Both directions therefore cut a packet down to its header.
+
+use bytes::{Buf, BufMut};
+use foca::{Codec, Header, Member, Message, State};
+use ringmesh_types::ids::{Identity, NodeId};
+use ringmesh_types::limits::FOCA_PACKET_BYTES_MAX;
+use ringmesh_types::wire::{self, Channel, WireError};
+
+/// A member's identity as foca knows it: its address is the node id, later starts and revivals win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Peer(pub Identity);
+
+impl foca::Identity for Peer {
+    type Addr = NodeId;
+
+    fn renew(&self) -> Option<Self> {
+        Some(Self(Identity { revival: self.0.revival.checked_add(1)?, ..self.0 }))
+    }
+
+    fn addr(&self) -> NodeId {
+        self.0.id
+    }
+
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        self.0.supersedes(&adversary.0)
+    }
+}
+
+/// Encodes foca's headers and members with the project's codec.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PacketCodec;
+
+impl PacketCodec {
+    fn put<T: serde::Serialize>(value: &T, mut buf: impl BufMut) -> Result<(), WireError> {
+        let mut bytes = Vec::with_capacity(96);
+        wire::encode_into(&mut bytes, value)?;
+        if bytes.len() > buf.remaining_mut() {
+            return Err(WireError::TooLarge(bytes.len(), buf.remaining_mut()));
+        }
+        buf.put_slice(&bytes);
+        Ok(())
+    }
+
+    fn take<T: serde::de::DeserializeOwned>(mut buf: impl Buf) -> Result<T, WireError> {
+        let (value, used) = wire::decode_prefix(Channel::Datagram, buf.chunk())?;
+        buf.advance(used);
+        Ok(value)
+    }
+}
+
+impl Codec<Peer> for PacketCodec {
+    type Error = WireError;
+
+    fn encode_header(&mut self, header: &Header<Peer>, buf: impl BufMut) -> Result<(), WireError> {
+        Self::put(header, buf)
+    }
+
+    fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Peer>, WireError> {
+        Self::take(buf)
+    }
+
+    fn encode_member(&mut self, member: &Member<Peer>, buf: impl BufMut) -> Result<(), WireError> {
+        Self::put(member, buf)
+    }
+
+    fn decode_member(&mut self, buf: impl Buf) -> Result<Member<Peer>, WireError> {
+        Self::take(buf)
+    }
+}
+
+/// A received packet cut down to what may be believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Who says it has sent this; to be compared with the certificate.
+    pub src: Identity,
+    /// The sender's incarnation.
+    pub incarnation: u16,
+    /// Whom it is for.
+    pub dst: Identity,
+    /// Whether it says that we are held Down.
+    pub is_turn_undead: bool,
+    /// Claims about third parties that were taken out: Suspect or Down.
+    pub claims_removed: u32,
+    /// The header and an empty update list, for foca.
+    pub packet: Vec<u8>,
+}
+
+/// Why a packet was not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    /// Longer than a foca packet may be.
+    #[error("the packet has {0} bytes, at most {FOCA_PACKET_BYTES_MAX} are allowed")]
+    TooLarge(usize),
+    /// Not a packet.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// Joins and rumours travel as documents here, so foca's own messages for them have no place.
+    #[error("the message kind {0} is not used in this mesh")]
+    Kind(&'static str),
+}
+
+/// Reads a packet and cuts it down to its header.
+///
+/// # Errors
+/// Says what is wrong with it; nothing is kept of a packet that does not decode whole.
+pub fn hear(packet: &[u8]) -> Result<Heard, PacketError> {
+    if packet.len() > FOCA_PACKET_BYTES_MAX {
+        return Err(PacketError::TooLarge(packet.len()));
+    }
+    let (header, used) = wire::decode_prefix::<Header<Peer>>(Channel::Datagram, packet)?;
+    let has_updates = match header.message {
+        Message::Ping(_)
+        | Message::Ack(_)
+        | Message::PingReq { .. }
+        | Message::IndirectPing { .. }
+        | Message::IndirectAck { .. }
+        | Message::ForwardedAck { .. }
+        | Message::Gossip => true,
+        Message::TurnUndead => false,
+        Message::Announce => return Err(PacketError::Kind("announce")),
+        Message::Feed => return Err(PacketError::Kind("feed")),
+        Message::Broadcast => return Err(PacketError::Kind("broadcast")),
+    };
+    let claims_removed = count_claims(&packet[used..], header.src.0.id)?;
+    let mut kept = packet[..used].to_vec();
+    if has_updates {
+        kept.extend_from_slice(&[0, 0]);
+    }
+    Ok(Heard {
+        src: header.src.0,
+        incarnation: header.src_incarnation,
+        dst: header.dst.0,
+        is_turn_undead: matches!(header.message, Message::TurnUndead),
+        claims_removed,
+        packet: kept,
+    })
+}
+
+/// How many updates in `rest` call somebody other than `src` Suspect or Down.
+fn count_claims(mut rest: &[u8], src: NodeId) -> Result<u32, PacketError> {
+    if rest.is_empty() {
+        return Ok(0);
+    }
+    if rest.len() < 2 {
+        return Err(WireError::Trailing(rest.len()).into());
+    }
+    let count = rest.get_u16();
+    let mut claims = 0;
+    for _ in 0..count {
+        let (member, used) = wire::decode_prefix::<Member<Peer>>(Channel::Datagram, rest)?;
+        rest.advance(used);
+        let is_accusing = matches!(member.state(), State::Suspect | State::Down);
+        claims += u32::from(is_accusing && member.id().0.id != src);
+    }
+    if !rest.is_empty() {
+        return Err(WireError::Trailing(rest.len()).into());
+    }
+    Ok(claims)
+}
+
+/// Cuts a packet that foca wants to send down to its header, and says the incarnation in it.
+///
+/// # Errors
+/// Never for packets that foca made; said all the same so that nothing is sent that was not understood.
+pub fn speak(packet: &[u8]) -> Result<(u16, Vec<u8>), WireError> {
+    let (header, used) = wire::decode_prefix::<Header<Peer>>(Channel::Stream, packet)?;
+    let mut kept = packet[..used].to_vec();
+    if packet.len() >= used + 2 {
+        kept.extend_from_slice(&[0, 0]);
+    }
+    Ok((header.src_incarnation, kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use ringmesh_types::ids::{Epoch, MeshAddr};
+
+    fn identity(byte: u8) -> Identity {
+        Identity {
+            id: NodeId::from_bytes([byte; 8]),
+            epoch: Epoch(300),
+            revival: 1,
+            addr: MeshAddr::from(core::net::SocketAddr::from(([127, 0, 0, byte], 7300))),
+        }
+    }
+
+    fn packet(message: Message<Peer>, updates: &[Member<Peer>]) -> Vec<u8> {
+        let header = Header { src: Peer(identity(1)), src_incarnation: 2, dst: Peer(identity(3)), message };
+        let mut bytes = Vec::new();
+        wire::encode_into(&mut bytes, &header).expect("fits");
+        bytes.put_u16(u16::try_from(updates.len()).expect("few"));
+        for update in updates {
+            wire::encode_into(&mut bytes, update).expect("fits");
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_ping_is_golden() {
+        let id = |byte: u8| [vec![byte; 8], vec![251, 44, 1, 1, 0, 127, 0, 0, byte, 251, 132, 28]].concat();
+        let want = [id(1), vec![2], id(3), vec![0, 9], vec![0, 0]].concat();
+        assert_eq!(packet(Message::Ping(9), &[]), want);
+    }
+
+    #[test]
+    fn claims_about_others_are_taken_out_and_counted() {
+        let claims = [
+            Member::new(Peer(identity(7)), 0, State::Down),
+            Member::new(Peer(identity(8)), 5, State::Suspect),
+            Member::new(Peer(identity(9)), 5, State::Alive),
+            Member::new(Peer(identity(1)), 5, State::Down),
+        ];
+        let heard = hear(&packet(Message::Ping(9), &claims)).expect("a packet");
+        assert_eq!(heard.claims_removed, 2);
+        assert_eq!(heard.packet, packet(Message::Ping(9), &[]));
+        assert_eq!((heard.src, heard.incarnation, heard.dst), (identity(1), 2, identity(3)));
+    }
+
+    #[test]
+    fn messages_for_joining_by_rumour_are_refused() {
+        assert_eq!(hear(&packet(Message::Feed, &[])), Err(PacketError::Kind("feed")));
+        assert!(matches!(hear(&[0; 1_121]), Err(PacketError::TooLarge(1_121))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+        #[test]
+        fn mutated_packets_never_panic(at in 0_usize..120, byte in any::<u8>(), cut in 0_usize..200) {
+            let claims = [Member::new(Peer(identity(7)), 0, State::Down)];
+            let mut bytes = packet(Message::Ping(9), &claims);
+            let length = bytes.len();
+            bytes[at % length] = byte;
+            bytes.truncate(cut.max(1));
+            let _ = hear(&bytes);
+        }
+    }
+}
