@@ -44,8 +44,8 @@ pub enum Merge {
     Older(Arc<Document>),
     /// It may not come back.
     Floor(Epoch),
-    /// Its body is not what its topic says.
-    Unreadable(String),
+    /// Its body is not what its topic says, or is not to be believed.
+    Refused(String),
     /// Its owner, or the mesh, has too many documents.
     Full,
 }
@@ -77,8 +77,12 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Merges a document.
-    pub fn merge(&mut self, document: Verified<Document>) -> Merge {
+    /// Merges a document, if `vet` has nothing against what its body says.
+    pub fn merge(
+        &mut self,
+        document: Verified<Document>,
+        vet: impl FnOnce(&Document, &Body) -> Result<(), String>,
+    ) -> Merge {
         let document = document.into_inner();
         let key = document.key.clone();
         if let Some(floor) = self.floors.get(&key.owner).filter(|floor| document.version.epoch <= **floor) {
@@ -96,8 +100,11 @@ impl Registry {
             return Merge::Full;
         }
         match Body::read(&key, &document.body) {
-            Ok(body) => self.put(Stored { document: Arc::new(document), body: Arc::new(body) }),
-            Err(error) => Merge::Unreadable(error.to_string()),
+            Ok(body) => match vet(&document, &body) {
+                Ok(()) => self.put(Stored { document: Arc::new(document), body: Arc::new(body) }),
+                Err(why) => Merge::Refused(why),
+            },
+            Err(error) => Merge::Refused(error.to_string()),
         }
     }
 
@@ -177,8 +184,10 @@ impl Registry {
         self.floors.get(&owner).copied()
     }
 
-    /// Lifts the floor of `owner`.
-    pub fn lift_floor(&mut self, owner: NodeId) {
+    /// Removes all documents of `owner` and any floor: it starts over.
+    pub fn reset(&mut self, owner: NodeId) {
+        self.set_live(owner, false);
+        self.owners.remove(&owner);
         self.floors.remove(&owner);
     }
 
@@ -296,7 +305,7 @@ mod tests {
         let mut registry = Registry::default();
         for document in documents {
             registry.set_live(document.get().key.owner, true);
-            registry.merge(document.clone());
+            registry.merge(document.clone(), |_, _| Ok(()));
         }
         registry
     }
@@ -305,10 +314,10 @@ mod tests {
     fn an_older_document_is_answered_with_the_newer_one() {
         let mut registry = registry(&[document(1, "x", 2, 5, 0)]);
         assert!(
-            matches!(registry.merge(document(1, "x", 2, 4, 0)), Merge::Older(newer) if newer.version.sequence == 5)
+            matches!(registry.merge(document(1, "x", 2, 4, 0), |_, _| Ok(())), Merge::Older(newer) if newer.version.sequence == 5)
         );
-        assert!(matches!(registry.merge(document(1, "x", 2, 5, 0)), Merge::Same));
-        assert!(matches!(registry.merge(document(1, "x", 3, 1, 0)), Merge::Newer { .. }));
+        assert!(matches!(registry.merge(document(1, "x", 2, 5, 0), |_, _| Ok(())), Merge::Same));
+        assert!(matches!(registry.merge(document(1, "x", 3, 1, 0), |_, _| Ok(())), Merge::Newer { .. }));
     }
 
     #[test]
@@ -323,14 +332,20 @@ mod tests {
         let mut registry = registry(&[document(1, "x", 5, 1, 0)]);
         registry.forget(NodeId::from_bytes([1; 8]), Epoch(5));
         assert_eq!(registry.root(), 0);
-        assert!(matches!(registry.merge(document(1, "x", 5, 9, 0)), Merge::Floor(Epoch(5))));
-        assert!(matches!(registry.merge(document(1, "x", 6, 1, 0)), Merge::Newer { .. }));
+        assert!(matches!(registry.merge(document(1, "x", 5, 9, 0), |_, _| Ok(())), Merge::Floor(Epoch(5))));
+        assert!(matches!(registry.merge(document(1, "x", 6, 1, 0), |_, _| Ok(())), Merge::Newer { .. }));
     }
 
     #[test]
     fn a_body_that_is_not_what_its_topic_says_is_refused() {
-        assert!(matches!(Registry::default().merge(document(1, "node", 1, 1, 0)), Merge::Unreadable(_)));
-        assert!(matches!(Registry::default().merge(document(1, "weather", 1, 1, 0)), Merge::Newer { .. }));
+        assert!(matches!(
+            Registry::default().merge(document(1, "node", 1, 1, 0), |_, _| Ok(())),
+            Merge::Refused(_)
+        ));
+        assert!(matches!(
+            Registry::default().merge(document(1, "weather", 1, 1, 0), |_, _| Ok(())),
+            Merge::Newer { .. }
+        ));
     }
 
     #[test]
@@ -353,7 +368,7 @@ mod tests {
             let version = Version { epoch: Epoch(1), sequence: 1 };
             let document = Document { key, version, body: body.clone().into(), seal: Seal([0; 64]) };
             registry.set_live(document.key.owner, true);
-            registry.merge(Verified::seal_document(document, &NoSeal).expect("small"));
+            registry.merge(Verified::seal_document(document, &NoSeal).expect("small"), |_, _| Ok(()));
         }
         let (mut owners, mut after) = (Vec::new(), None);
         loop {
@@ -408,10 +423,10 @@ mod tests {
             let (for_a, wanted) = b.compare(&buckets, &a.summaries(&buckets));
             for key in wanted {
                 let document = a.stored(&key).expect("a said it has it").document.clone();
-                b.merge(Verified::seal_document(Document::clone(&document), &NoSeal).expect("small"));
+                b.merge(Verified::seal_document(Document::clone(&document), &NoSeal).expect("small"), |_, _| Ok(()));
             }
             for document in for_a {
-                a.merge(Verified::seal_document(document, &NoSeal).expect("small"));
+                a.merge(Verified::seal_document(document, &NoSeal).expect("small"), |_, _| Ok(()));
             }
             prop_assert_eq!(a.buckets(), b.buckets());
         }

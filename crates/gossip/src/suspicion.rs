@@ -112,12 +112,17 @@ impl Suspicions {
         self.open.remove(&subject).is_some()
     }
 
-    /// An accuser is gone or Down: its votes do not count any more.
-    pub fn withdraw(&mut self, accuser: NodeId) {
-        for suspicion in self.open.values_mut() {
+    /// An accuser is gone or Down: its votes do not count any more. Returns whom nobody accuses now.
+    pub fn withdraw(&mut self, accuser: NodeId) -> Vec<NodeId> {
+        let mut cleared = Vec::new();
+        self.open.retain(|subject, suspicion| {
             suspicion.accusers.remove(&accuser);
-        }
-        self.open.retain(|_, suspicion| !suspicion.accusers.is_empty());
+            if suspicion.accusers.is_empty() {
+                cleared.push(*subject);
+            }
+            !suspicion.accusers.is_empty()
+        });
+        cleared
     }
 
     /// How many accusers the open suspicion of `subject` has.
@@ -246,9 +251,9 @@ mod tests {
         let mut suspicions = Suspicions::new(SuspicionConfig::default());
         suspicions.accuse(at(0), &says(1, 4), LIFE);
         suspicions.accuse(at(0), &says(2, 4), LIFE);
-        suspicions.withdraw(NodeId::from_bytes([1; 8]));
+        assert_eq!(suspicions.withdraw(NodeId::from_bytes([1; 8])), []);
         assert_eq!(suspicions.accusers(subject()), 1);
-        suspicions.withdraw(NodeId::from_bytes([2; 8]));
+        assert_eq!(suspicions.withdraw(NodeId::from_bytes([2; 8])), [subject()]);
         assert_eq!(suspicions.deadline(subject(), 5), None);
     }
 }

@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The one state machine of an agent: membership, replicated documents, health and the snapshot, composed.
+//!
+//! One door in ([`Node::handle`] and [`Node::handle_timeout`]), one door out ([`Node::poll_output`]); drain the second to
+//! `None` before going through the first again. No clock, sockets, files or entropy: the agent and the simulator drive
+//! this same code.
+
+mod contacts;
+pub mod io;
+mod local;
+mod machine;
+mod members;
+mod publisher;
+pub mod registration;
+mod repair;
+mod statements;
+mod view;
+
+pub use machine::{Node, NodeConfig, Restored, Stats};

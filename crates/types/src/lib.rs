@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod document;
+pub mod duration;
 pub mod event;
 pub mod fields;
 pub mod ids;

@@ -1,0 +1,482 @@
+//! Finding members: seeds, members that are held Down, and what is asked of a peer and answered to one.
+//!
+//! Seeds are tried for ever with exponential back-off and jitter while nobody serves at their address. One random Down
+//! member is tried every 2 to 5 s, each less and less often, so that a healed split closes by itself. A `Hello` that
+//! finds somebody shows each side how the other holds it: whoever is held Down renews.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use rand::RngExt;
+use ringmesh_gossip::bucket::TokenBucket;
+use ringmesh_gossip::message::{PageBuilder, Refusal, Request, Response, Standing};
+use ringmesh_types::document::{Document, Key, Topic};
+use ringmesh_types::event::{EventKind, Severity};
+use ringmesh_types::ids::{Epoch, Identity, NodeId, Version};
+use ringmesh_types::limits;
+use ringmesh_types::snapshot::MemberState;
+use ringmesh_types::time::Instant;
+
+use crate::io::{Class, Output, Target, Ticket};
+use crate::machine::{Node, Timer};
+use crate::members::Member;
+
+const SEED_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+const DOWN_BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// Questions under way at most; more wait for their turn.
+const ASKED_MAX: usize = 64;
+/// Hellos to Down members under way at most.
+const CONTACTS_MAX: usize = 8;
+/// A remembered peer that was no seed is given up after this many tries.
+const REMEMBERED_TRIES: u32 = 6;
+/// A joiner shows its documents to members that it hears of within this time.
+const NEWCOMER_FOR: Duration = Duration::from_secs(5);
+/// The standing of one stranger is asked for at most this often.
+const PULL_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+struct Attempt {
+    next: Instant,
+    backoff: Duration,
+    tries: u32,
+}
+
+impl Attempt {
+    fn new(now: Instant, first: Duration) -> Self {
+        Self { next: now, backoff: first, tries: 0 }
+    }
+
+    /// Schedules the try after this one.
+    fn back_off(&mut self, now: Instant, most: Duration, jitter: u32) {
+        self.next = now.after(self.backoff * (75 + jitter % 51) / 100);
+        self.backoff = (self.backoff * 2).min(most);
+        self.tries += 1;
+    }
+}
+
+/// Why we ask.
+#[derive(Debug, Clone)]
+pub(crate) enum Asked {
+    /// To join at a seed.
+    Join(SocketAddr),
+    /// To see whether a Down member is back.
+    Contact,
+    /// For a page of the catalogue.
+    Page(Target),
+    /// Whether our catalogues differ.
+    Digest(Target),
+    /// Where they differ.
+    Compare(Target),
+    /// For documents.
+    Pull,
+}
+
+/// What this module keeps.
+#[derive(Debug)]
+pub(crate) struct Contacts {
+    seeds: BTreeMap<SocketAddr, Attempt>,
+    configured: usize,
+    down: BTreeMap<NodeId, Attempt>,
+    asked: BTreeMap<Ticket, Asked>,
+    pulled: BTreeMap<NodeId, Instant>,
+    tickets: u64,
+    joined: Option<Instant>,
+    renewed: Option<Instant>,
+    echoes: TokenBucket,
+    reports: TokenBucket,
+}
+
+impl Contacts {
+    pub(crate) fn new(now: Instant, seeds: Vec<SocketAddr>) -> Self {
+        Self {
+            configured: seeds.len(),
+            seeds: seeds.into_iter().map(|addr| (addr, Attempt::new(now, SEED_BACKOFF.0))).collect(),
+            down: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            pulled: BTreeMap::new(),
+            tickets: 0,
+            joined: None,
+            renewed: None,
+            echoes: TokenBucket::new(64, Duration::from_millis(10)),
+            reports: TokenBucket::new(8, Duration::from_secs(2)),
+        }
+    }
+
+    pub(crate) fn lost(&mut self, now: Instant, id: NodeId) {
+        let mut attempt = Attempt::new(now, DOWN_BACKOFF.0);
+        attempt.next = now.after(DOWN_BACKOFF.0);
+        self.down.insert(id, attempt);
+    }
+
+    pub(crate) fn may_echo(&mut self, now: Instant) -> bool {
+        self.echoes.take(now)
+    }
+
+    pub(crate) fn may_report(&mut self, now: Instant) -> bool {
+        self.reports.take(now)
+    }
+
+    pub(crate) fn may_renew(&mut self, now: Instant, every: Duration) -> bool {
+        let may = self.renewed.is_none_or(|at| now.since(at) >= every);
+        if may {
+            self.renewed = Some(now);
+        }
+        may
+    }
+
+    fn is_newcomer(&self, now: Instant) -> bool {
+        self.joined.is_some_and(|at| now.since(at) < NEWCOMER_FOR)
+    }
+
+    fn contacts_under_way(&self) -> usize {
+        self.asked.values().filter(|asked| matches!(asked, Asked::Contact)).count()
+    }
+
+    fn is_joining_at(&self, addr: SocketAddr) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::Join(seed) if *seed == addr))
+    }
+}
+
+impl Node {
+    pub(crate) fn arm_contact_timers(&mut self, now: Instant) {
+        if self.contacts.configured > 0 {
+            self.timers.arm(now, Timer::Seeds);
+        }
+        self.arm_contact(now);
+    }
+
+    fn arm_contact(&mut self, now: Instant) {
+        let wait = Duration::from_millis(self.rng.random_range(2_000..5_000));
+        self.timers.arm(now.after(wait), Timer::Contact);
+    }
+
+    /// Asks a peer something, if not too much is under way.
+    pub(crate) fn ask(&mut self, to: Target, why: Asked, request: Request) {
+        if self.contacts.asked.len() >= ASKED_MAX {
+            return;
+        }
+        self.contacts.tickets += 1;
+        let ticket = Ticket(self.contacts.tickets);
+        self.contacts.asked.insert(ticket, why);
+        self.outputs.push_back(Output::Request { to, ticket, request });
+    }
+
+    pub(crate) fn on_seeds_due(&mut self, now: Instant) {
+        let due: Vec<SocketAddr> =
+            self.contacts.seeds.iter().filter(|(_, seed)| seed.next <= now).map(|(addr, _)| *addr).collect();
+        for addr in due {
+            let jitter = self.rng.random_range(0..51);
+            let is_wanted = !self.members.is_served_at(addr) && !self.contacts.is_joining_at(addr);
+            let is_seed = self.config.seeds.contains(&addr);
+            let Some(seed) = self.contacts.seeds.get_mut(&addr) else {
+                continue;
+            };
+            seed.back_off(now, SEED_BACKOFF.1, jitter);
+            if !is_seed && (seed.tries > REMEMBERED_TRIES || !is_wanted) {
+                self.contacts.seeds.remove(&addr);
+            }
+            if is_wanted {
+                self.say_hello(Target { id: None, addr }, Asked::Join(addr));
+            }
+        }
+        if let Some(next) = self.contacts.seeds.values().map(|seed| seed.next).min() {
+            self.timers.arm(next, Timer::Seeds);
+        }
+    }
+
+    pub(crate) fn on_contact_due(&mut self, now: Instant) {
+        self.arm_contact(now);
+        let members = &self.members;
+        self.contacts.down.retain(|id, _| members.find(*id).is_some_and(Member::is_down));
+        let due: Vec<NodeId> =
+            self.contacts.down.iter().filter(|(_, down)| down.next <= now).map(|(id, _)| *id).collect();
+        if !due.is_empty() {
+            let chosen = due[self.rng.random_range(0..due.len())];
+            self.contact(now, chosen);
+        }
+    }
+
+    /// A peer counts this Down member among the living: try it now, if it was not tried just now.
+    pub(crate) fn contact_soon(&mut self, now: Instant, id: NodeId) {
+        let tried = self.contacts.pulled.get(&id).is_some_and(|at| now.since(*at) < Duration::from_secs(1));
+        if !tried && self.contacts.contacts_under_way() < CONTACTS_MAX {
+            self.contacts.pulled.insert(id, now);
+            self.contact(now, id);
+        }
+    }
+
+    fn contact(&mut self, now: Instant, id: NodeId) {
+        let jitter = self.rng.random_range(0..51);
+        let attempt = self.contacts.down.entry(id).or_insert_with(|| Attempt::new(now, DOWN_BACKOFF.0));
+        attempt.back_off(now, DOWN_BACKOFF.1, jitter);
+        if let Some(target) = self.members.find(id).map(Member::target) {
+            self.say_hello(target, Asked::Contact);
+        }
+    }
+
+    fn say_hello(&mut self, to: Target, why: Asked) {
+        let me = self.membership.identity();
+        let you_are = to.id.map_or(Standing::Unknown, |id| self.standing_of(id));
+        let documents = self.registry.documents_of(me.id);
+        let documents = documents.iter().map(|document| Document::clone(document)).collect();
+        self.ask(to, why, Request::Hello { from: me, you_are, documents });
+    }
+
+    fn standing_of(&self, id: NodeId) -> Standing {
+        match self.members.find(id) {
+            None => Standing::Unknown,
+            Some(member) if member.is_down() => {
+                let Identity { epoch, revival, .. } = member.identity();
+                Standing::Down { epoch, revival }
+            }
+            Some(_) => Standing::Serving,
+        }
+    }
+
+    /// Asks a peer for the `trust` and `node` documents of `owner`.
+    pub(crate) fn pull_standing(&mut self, now: Instant, from: Target, owner: NodeId) {
+        self.contacts.pulled.retain(|_, at| now.since(*at) < Duration::from_secs(10));
+        let is_recent = self.contacts.pulled.get(&owner).is_some_and(|at| now.since(*at) < PULL_EVERY);
+        if is_recent || self.contacts.pulled.len() >= limits::MEMBERS_MAX {
+            return;
+        }
+        self.contacts.pulled.insert(owner, now);
+        let keys = [Topic::TRUST, Topic::NODE].map(|topic| Key { owner, topic: Topic::of(topic) });
+        self.ask(from, Asked::Pull, Request::Pull { keys: keys.to_vec() });
+    }
+
+    pub(crate) fn on_trust_wanted(&mut self, _now: Instant, from: NodeId, speakers: Vec<NodeId>) {
+        let Some(target) = self.members.find(from).map(Member::target) else {
+            return;
+        };
+        let keys = speakers.into_iter().take(limits::BATCH_STATEMENTS_MAX);
+        let keys = keys.map(|owner| Key { owner, topic: Topic::of(Topic::TRUST) }).collect();
+        self.ask(target, Asked::Pull, Request::Pull { keys });
+    }
+
+    pub(crate) fn on_announced(&mut self, _now: Instant, from: NodeId, documents: Vec<(Key, Version)>) {
+        let Some(target) = self.members.find(from).map(Member::target) else {
+            return;
+        };
+        let is_newer = |key: &Key, version: Version| {
+            self.registry.stored(key).is_none_or(|stored| stored.document.version < version)
+        };
+        let keys: Vec<Key> = documents
+            .into_iter()
+            .take(limits::BATCH_STATEMENTS_MAX)
+            .filter(|(key, version)| is_newer(key, *version))
+            .map(|(key, _)| key)
+            .collect();
+        if !keys.is_empty() {
+            self.ask(target, Asked::Pull, Request::Pull { keys });
+        }
+    }
+
+    pub(crate) fn on_request(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        addr: SocketAddr,
+        ticket: Ticket,
+        request: Request,
+    ) {
+        let response = match request {
+            Request::Hello { from: identity, you_are, .. } => {
+                if identity.id != from {
+                    self.stats.impostors += 1;
+                    self.reject(now, from, format!("it says hello as {}", identity.id));
+                    return;
+                }
+                self.on_hello(now, identity, addr, you_are)
+            }
+            Request::Page { after } => {
+                let (documents, next) = self.registry.page(after);
+                Response::Page { documents, next }
+            }
+            Request::Digest { root } if root == self.registry.root() => Response::Same,
+            Request::Digest { .. } => Response::Buckets(self.registry.buckets().to_vec()),
+            Request::Compare { buckets, have } => {
+                let (documents, wanted) = self.registry.compare(&buckets, &have);
+                Response::Difference { documents, wanted }
+            }
+            Request::Pull { keys } => {
+                let mut page = PageBuilder::default();
+                for stored in keys.iter().filter_map(|key| self.registry.stored(key)) {
+                    page.add(&stored.document);
+                    if page.is_full() {
+                        break;
+                    }
+                }
+                Response::Documents(page.finish())
+            }
+        };
+        self.outputs.push_back(Output::Reply { ticket, response });
+    }
+
+    fn on_hello(&mut self, now: Instant, from: Identity, addr: SocketAddr, you_are: Standing) -> Response {
+        if let Some(known) = self.members.find(from.id).filter(|member| member.is_serving())
+            && known.identity().addr != from.addr && known.identity().supersedes(&from) {
+                self.notice_clash(now, from, addr);
+            }
+        if self.is_about_us(you_are) {
+            self.renew(now);
+            self.settle(now);
+        }
+        let documents = self.registry.documents_of(self.id());
+        let is_standing = |document: &&std::sync::Arc<Document>| {
+            matches!(document.key.topic.as_str(), Topic::TRUST | Topic::NODE)
+        };
+        Response::Hello {
+            from: self.membership.identity(),
+            you_are: self.standing_of(from.id),
+            epoch_known: self.registry.epoch_known(from.id),
+            refused: self.refusal(now, from),
+            documents: documents
+                .iter()
+                .filter(is_standing)
+                .map(|document| Document::clone(document))
+                .collect(),
+        }
+    }
+
+    fn refusal(&self, now: Instant, from: Identity) -> Option<Refusal> {
+        let receiver_ms = self.clock.wall(now).as_unix_millis();
+        let ahead = self.clock.wall(now).after(limits::EPOCH_AHEAD_MAX).as_unix_millis();
+        if from.epoch.0 > ahead {
+            return Some(Refusal::EpochAhead { epoch: from.epoch, receiver_ms });
+        }
+        let floor = self.registry.floor(from.id).filter(|floor| from.epoch <= *floor)?;
+        Some(Refusal::Forgotten { epoch: from.epoch, floor })
+    }
+
+    /// Whether a peer holds Down the very life that we live.
+    fn is_about_us(&self, you_are: Standing) -> bool {
+        let me = self.membership.identity();
+        match you_are {
+            Standing::Down { epoch, revival } => (epoch, revival) == (me.epoch, me.revival),
+            Standing::Unknown | Standing::Serving => false,
+        }
+    }
+
+    pub(crate) fn on_response(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        result: Result<(NodeId, Response), String>,
+    ) {
+        let Some(asked) = self.contacts.asked.remove(&ticket) else {
+            return;
+        };
+        let Ok((peer, response)) = result else {
+            return;
+        };
+        match (asked, response) {
+            (Asked::Join(addr), Response::Hello { from, you_are, epoch_known, refused, .. })
+                if from.id == peer =>
+            {
+                let target = Target { id: Some(peer), addr };
+                if self.on_welcome(now, target, you_are, epoch_known, refused) {
+                    self.ask(target, Asked::Page(target), Request::Page { after: None });
+                }
+            }
+            (Asked::Contact, Response::Hello { from, you_are, epoch_known, refused, .. })
+                if from.id == peer =>
+            {
+                let target = Target { id: Some(peer), addr: from.addr.into() };
+                if self.on_welcome(now, target, you_are, epoch_known, refused) {
+                    self.ask_digest(target);
+                }
+            }
+            (Asked::Page(target), Response::Page { next, .. }) => match next {
+                Some(after) => {
+                    self.ask(target, Asked::Page(target), Request::Page { after: Some(after) });
+                }
+                None => self.repair_soon(now),
+            },
+            (Asked::Digest(target), Response::Buckets(theirs)) => self.on_buckets(target, &theirs),
+            (Asked::Compare(target), Response::Difference { wanted, .. }) => {
+                self.on_difference(now, target, &wanted);
+            }
+            (Asked::Pull, Response::Documents(_)) | (Asked::Digest(_), Response::Same) => {}
+            (asked, _) => self.reject(now, peer, format!("its answer does not fit the question {asked:?}")),
+        }
+    }
+
+    /// Somebody answered our hello. Says whether to go on with it.
+    fn on_welcome(
+        &mut self,
+        now: Instant,
+        peer: Target,
+        you_are: Standing,
+        epoch_known: Option<Epoch>,
+        refused: Option<Refusal>,
+    ) -> bool {
+        if let Some(refusal) = refused {
+            self.on_refused(now, peer, epoch_known, &refusal);
+            return false;
+        }
+        if self.contacts.joined.is_none() {
+            self.contacts.joined = Some(now);
+        }
+        if let Some(known) = epoch_known.filter(|known| *known > self.membership.identity().epoch) {
+            self.catch_up(now, known);
+        }
+        if self.is_about_us(you_are) {
+            self.renew(now);
+        }
+        self.settle(now);
+        self.show_ourselves(peer);
+        true
+    }
+
+    /// Pushes our own documents to one peer.
+    fn show_ourselves(&mut self, peer: Target) {
+        let documents = self.registry.documents_of(self.id());
+        self.push_documents(peer, Class::Standing, documents);
+    }
+
+    /// A member came to be known: if we have just joined, it may not know us.
+    pub(crate) fn greet(&mut self, now: Instant, id: NodeId) {
+        let target = self.members.find(id).map(Member::target);
+        if let Some(target) = target.filter(|_| self.contacts.is_newcomer(now)) {
+            self.show_ourselves(target);
+        }
+    }
+
+    fn on_refused(&mut self, now: Instant, peer: Target, epoch_known: Option<Epoch>, refusal: &Refusal) {
+        let who = peer.id.map_or_else(|| peer.addr.to_string(), |id| self.name_of(id));
+        let cause = format!("{who} at {}: {refusal}", peer.addr);
+        self.event(
+            now,
+            EventKind::Refused,
+            Severity::Warning,
+            self.config.name.clone(),
+            "",
+            "refused",
+            cause.clone(),
+        );
+        let me = self.membership.identity();
+        let is_alone = self.members.serving_others().next().is_none();
+        match refusal {
+            Refusal::EpochAhead { epoch, receiver_ms } => {
+                let ahead = receiver_ms.saturating_add(limits::EPOCH_AHEAD_MAX.as_secs() * 1_000);
+                if *epoch == me.epoch && me.epoch.0 > ahead && is_alone {
+                    self.change_epoch(now, epoch_known.unwrap_or_default().next(), cause);
+                }
+            }
+            Refusal::Forgotten { epoch, floor } => {
+                if *epoch == me.epoch {
+                    self.catch_up(now, *floor);
+                }
+            }
+        }
+    }
+
+    /// Addresses worth remembering over a restart.
+    pub(crate) fn peers_to_remember(&self) -> Vec<SocketAddr> {
+        let alive =
+            self.members.serving_others().filter(|member| matches!(member.view.state, MemberState::Alive));
+        alive.take(ASKED_MAX).map(|member| member.target().addr).collect()
+    }
+}

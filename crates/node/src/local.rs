@@ -1,0 +1,488 @@
+//! What runs on this node: registrations, drains, and what is published about them. A change counts once the disk has
+//! it: until then nobody is told, and if the disk refuses it nothing has changed.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use ringmesh_gossip::message::Push;
+use ringmesh_health::monitor::{EndpointKey, Plan};
+use ringmesh_types::body::{
+    Body, EndpointHealth, ForgetBody, HOLD_MAX, HealthBody, InstanceHealth, ServicesBody, Standing,
+};
+use ringmesh_types::document::{Document, Topic};
+use ringmesh_types::duration;
+use ringmesh_types::event::{EventKind, Severity};
+use ringmesh_types::limits;
+use ringmesh_types::name::{InstanceId, NodeName};
+use ringmesh_types::sealed::{Statement, Verified};
+use ringmesh_types::service::{HealthState, Instance};
+use ringmesh_types::time::Instant;
+
+use crate::io::{
+    Class, Command, CommandError, CommandErrorKind, DrainTarget, OnConflict, Output, Persist, Ticket,
+};
+use crate::machine::{Node, NodeConfig, Timer};
+use crate::registration::{Origin, RawRegistration, Registration, SavedState, describe};
+
+/// How often health and, more rarely, the view go to disk if they changed.
+pub(crate) const SAVE_EVERY: Duration = Duration::from_secs(2);
+const SAVE_VIEW_EVERY: Duration = Duration::from_secs(10);
+/// Changes that wait for the disk at most.
+const PENDING_MAX: usize = 256;
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    registrations: BTreeMap<InstanceId, Arc<Registration>>,
+    draining: BTreeSet<InstanceId>,
+    is_node_draining: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    disk: Ticket,
+    command: Ticket,
+    state: State,
+    answer: String,
+}
+
+/// Registrations as they count, and changes on their way to disk.
+#[derive(Debug)]
+pub(crate) struct Local {
+    committed: State,
+    pending: VecDeque<Pending>,
+    tickets: u64,
+    problems: Vec<String>,
+    is_health_unsaved: bool,
+    saved_root: u64,
+    saved_view: Instant,
+}
+
+impl Local {
+    pub(crate) fn new(config: &NodeConfig, saved: &SavedState) -> Self {
+        let mut local = Self {
+            committed: State::default(),
+            pending: VecDeque::new(),
+            tickets: 0,
+            problems: Vec::new(),
+            is_health_unsaved: false,
+            saved_root: 0,
+            saved_view: Instant::START,
+        };
+        let declared = config.declared.iter().map(|raw| (raw, Origin::File));
+        let kept = saved.registrations.iter().map(|raw| (raw, Origin::Http));
+        for (raw, origin) in declared.chain(kept) {
+            local.restore(raw, origin, config);
+        }
+        let known = |id: &&InstanceId| local.committed.registrations.contains_key(*id);
+        local.committed.draining = saved.draining.iter().filter(known).cloned().collect();
+        local.committed.is_node_draining = saved.is_node_draining;
+        local
+    }
+
+    fn restore(&mut self, raw: &RawRegistration, origin: Origin, config: &NodeConfig) {
+        match raw.validate(origin, &*config.is_allowed) {
+            Ok(registration) => {
+                let id = registration.instance.id.clone();
+                self.committed.registrations.entry(id).or_insert_with(|| Arc::new(registration));
+            }
+            Err(problems) => self.problems.push(format!("instance {:?}: {}", raw.id, describe(&problems))),
+        }
+    }
+
+    /// The state that the next change starts from.
+    fn latest(&self) -> &State {
+        self.pending.back().map_or(&self.committed, |pending| &pending.state)
+    }
+}
+
+impl State {
+    fn saved(&self) -> SavedState {
+        let by_http = self.registrations.values().filter(|registration| registration.origin == Origin::Http);
+        SavedState {
+            registrations: by_http.map(|registration| registration.raw.clone()).collect(),
+            draining: self.draining.iter().cloned().collect(),
+            is_node_draining: self.is_node_draining,
+        }
+    }
+
+    fn instances(&self) -> Vec<Instance> {
+        let published = |registration: &Arc<Registration>| Instance {
+            is_draining: self.draining.contains(&registration.instance.id),
+            ..registration.instance.clone()
+        };
+        self.registrations.values().map(published).collect()
+    }
+
+    fn plans(&self) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        for registration in self.registrations.values() {
+            for (index, endpoint) in registration.instance.endpoints.iter().enumerate() {
+                plans.push(Plan {
+                    key: EndpointKey { instance: registration.instance.id.clone(), endpoint: index },
+                    endpoint: endpoint.clone(),
+                    checks: registration.checks[index].clone(),
+                });
+            }
+        }
+        plans
+    }
+}
+
+fn error(kind: CommandErrorKind, detail: impl Into<String>) -> CommandError {
+    CommandError { kind, detail: detail.into() }
+}
+
+fn no_instance(id: &InstanceId) -> CommandError {
+    error(CommandErrorKind::NotFound, format!("no instance {id} is registered on this node"))
+}
+
+impl Node {
+    pub(crate) fn report_local_problems(&mut self, now: Instant) {
+        for problem in core::mem::take(&mut self.local.problems) {
+            let cause = format!("what was kept or declared is not valid and is left out: {problem}");
+            self.event(now, EventKind::Service, Severity::Warning, "registration", "", "left out", cause);
+        }
+    }
+
+    pub(crate) fn on_command(&mut self, now: Instant, ticket: Ticket, command: Command) {
+        let result = match command {
+            Command::Register { registration, on_conflict } => self.plan_register(&registration, on_conflict),
+            Command::Deregister(id) => self.plan_deregister(&id),
+            Command::Drain(target) => self.plan_drain(&target, true),
+            Command::Undrain(target) => self.plan_drain(&target, false),
+            Command::Beat(id) => return self.on_beat(now, ticket, &id),
+            Command::Hold(length) => return self.on_hold(now, ticket, length),
+            Command::Leave => return self.on_leave(now, ticket),
+            Command::Forget(name) => return self.on_forget(now, ticket, &name),
+        };
+        match result {
+            Ok((state, answer)) => self.stage(ticket, state, answer),
+            Err(error) => self.answer(ticket, Err(error)),
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<String, CommandError>) {
+        self.outputs.push_back(Output::Answer { ticket, result });
+    }
+
+    fn plan_register(
+        &self,
+        raw: &RawRegistration,
+        on_conflict: OnConflict,
+    ) -> Result<(State, String), CommandError> {
+        let registration = raw
+            .validate(Origin::Http, &*self.config.is_allowed)
+            .map_err(|problems| error(CommandErrorKind::Invalid, describe(&problems)))?;
+        let mut state = self.local.latest().clone();
+        let id = registration.instance.id.clone();
+        if let Some(known) = state.registrations.get(&id) {
+            if known.origin == Origin::File {
+                let detail = format!("id: {id} is declared in the configuration file: change it there");
+                return Err(error(CommandErrorKind::Conflict, detail));
+            }
+            if known.raw != *raw && on_conflict == OnConflict::Refuse {
+                let detail = format!(
+                    "id: {id} is registered already, as another instance of {}: deregister it first, or ask with ?replace=true",
+                    known.instance.service
+                );
+                return Err(error(CommandErrorKind::Conflict, detail));
+            }
+        } else if state.registrations.len() >= limits::INSTANCES_PER_NODE_MAX {
+            let detail =
+                format!("{} instances are registered, more are not allowed", limits::INSTANCES_PER_NODE_MAX);
+            return Err(error(CommandErrorKind::Conflict, detail));
+        }
+        state.registrations.insert(id.clone(), Arc::new(registration));
+        let body = ServicesBody { instances: state.instances(), is_node_draining: false };
+        let bytes = body.to_bytes().map_or(usize::MAX, |bytes| bytes.len());
+        if bytes > limits::SERVICES_BODY_BYTES_MAX {
+            let detail = format!(
+                "all instances of a node together may take {} bytes",
+                limits::SERVICES_BODY_BYTES_MAX
+            );
+            return Err(error(CommandErrorKind::Conflict, detail));
+        }
+        Ok((state, format!("{id} is registered")))
+    }
+
+    fn plan_deregister(&self, id: &InstanceId) -> Result<(State, String), CommandError> {
+        let mut state = self.local.latest().clone();
+        match state.registrations.get(id) {
+            None => return Err(no_instance(id)),
+            Some(known) if known.origin == Origin::File => {
+                let detail = format!("{id} is declared in the configuration file: remove it there");
+                return Err(error(CommandErrorKind::Conflict, detail));
+            }
+            Some(_) => {}
+        }
+        state.registrations.remove(id);
+        state.draining.remove(id);
+        Ok((state, format!("{id} is deregistered")))
+    }
+
+    fn plan_drain(&self, target: &DrainTarget, is_draining: bool) -> Result<(State, String), CommandError> {
+        let mut state = self.local.latest().clone();
+        let what = match target {
+            DrainTarget::Node => {
+                state.is_node_draining = is_draining;
+                format!("node {}", self.config.name)
+            }
+            DrainTarget::Instance(id) if !state.registrations.contains_key(id) => {
+                return Err(no_instance(id));
+            }
+            DrainTarget::Instance(id) => {
+                if is_draining {
+                    state.draining.insert(id.clone());
+                } else {
+                    state.draining.remove(id);
+                }
+                format!("instance {id}")
+            }
+        };
+        let says = if is_draining { "is draining: new answers do not name it" } else { "is served again" };
+        Ok((state, format!("{what} {says}")))
+    }
+
+    /// Sends a change to disk; it counts when the disk has it.
+    fn stage(&mut self, command: Ticket, state: State, answer: String) {
+        if self.local.pending.len() >= PENDING_MAX {
+            let detail = format!("{PENDING_MAX} changes wait for the disk already: try again later");
+            return self.answer(command, Err(error(CommandErrorKind::Disk, detail)));
+        }
+        self.local.tickets += 1;
+        let disk = Ticket(self.local.tickets);
+        let what = Persist::Registrations(state.saved());
+        self.local.pending.push_back(Pending { disk, command, state, answer });
+        self.outputs.push_back(Output::Persist { ticket: Some(disk), what });
+    }
+
+    pub(crate) fn on_persisted(&mut self, now: Instant, ticket: Ticket, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                while self.local.pending.front().is_some_and(|pending| pending.disk <= ticket) {
+                    let Some(done) = self.local.pending.pop_front() else {
+                        return;
+                    };
+                    self.local.committed = done.state;
+                    self.answer(done.command, Ok(done.answer));
+                }
+                self.apply_local(now, &BTreeMap::new());
+            }
+            Err(why) => {
+                let cause = format!("the change was not kept: {why}");
+                self.event(
+                    now,
+                    EventKind::Disk,
+                    Severity::Warning,
+                    "registrations",
+                    "",
+                    "unchanged",
+                    cause.clone(),
+                );
+                for lost in core::mem::take(&mut self.local.pending) {
+                    self.answer(lost.command, Err(error(CommandErrorKind::Disk, cause.clone())));
+                }
+            }
+        }
+    }
+
+    /// Checks and publishes what is registered now.
+    pub(crate) fn apply_local(&mut self, now: Instant, remembered: &BTreeMap<EndpointKey, EndpointHealth>) {
+        let wall = self.clock.wall(now);
+        self.monitor.set_plans(now, wall, self.local.committed.plans(), remembered);
+        let body = ServicesBody {
+            instances: self.local.committed.instances(),
+            is_node_draining: self.local.committed.is_node_draining,
+        };
+        match body.to_bytes() {
+            Ok(bytes) => self.publisher.want(Topic::of(Topic::SERVICES), Class::Bulk, bytes),
+            Err(_) => self.stats.documents_refused += 1,
+        }
+        self.say_health();
+    }
+
+    fn say_health(&mut self) {
+        let mut instances: Vec<InstanceHealth> = Vec::new();
+        for (key, health) in self.monitor.iter() {
+            match instances.last_mut().filter(|last| last.id == key.instance) {
+                Some(last) => last.endpoints.push(health),
+                None => instances.push(InstanceHealth { id: key.instance.clone(), endpoints: vec![health] }),
+            }
+        }
+        self.local.is_health_unsaved = true;
+        match (HealthBody { instances }).to_bytes() {
+            Ok(bytes) => self.publisher.want(Topic::of(Topic::HEALTH), Class::Health, bytes),
+            Err(_) => self.stats.documents_refused += 1,
+        }
+    }
+
+    pub(crate) fn on_endpoint_changed(
+        &mut self,
+        now: Instant,
+        key: &EndpointKey,
+        from: HealthState,
+        to: HealthState,
+        cause: String,
+    ) {
+        let subject = format!("{}/{}[{}]", self.config.name, key.instance, key.endpoint);
+        self.event(now, EventKind::Health, Severity::Info, subject, from, to, cause);
+        self.say_health();
+    }
+
+    /// Publishes what waits and may leave. Says whether anything did.
+    pub(crate) fn publish_next(&mut self, now: Instant) -> bool {
+        let epoch = self.membership.identity().epoch;
+        let Some(ready) = self.publisher.take_ready(now, epoch) else {
+            return false;
+        };
+        match ready {
+            Ok((class, document)) => self.publish(now, class, document),
+            Err(why) => {
+                let name = self.config.name.clone();
+                self.event(now, EventKind::Service, Severity::Warning, name, "", "not published", why);
+            }
+        }
+        true
+    }
+
+    fn publish(&mut self, now: Instant, class: Class, document: Verified<Document>) {
+        let wire = document.get().clone();
+        self.registry.merge(document, |_, _| Ok(()));
+        match Body::read(&wire.key, &wire.body) {
+            Ok(Body::Node(body)) => self.place_self(now, &body),
+            Ok(Body::Services(_) | Body::Health(_)) => self.view.owner_changed(wire.key.owner),
+            Ok(Body::Trust | Body::Forget(..) | Body::Opaque) | Err(_) => {}
+        }
+        let push = if wire.body.len() > limits::PUSH_BODY_BYTES_MAX {
+            Push::Announce(vec![(wire.key, wire.version)])
+        } else {
+            Push::Statements(vec![Statement::Document(wire)])
+        };
+        self.push(self.members.everybody(), class, push);
+    }
+
+    fn on_beat(&mut self, now: Instant, ticket: Ticket, id: &InstanceId) {
+        let wall = self.clock.wall(now);
+        let result = if !self.local.committed.registrations.contains_key(id) {
+            Err(no_instance(id))
+        } else if self.monitor.beat(now, wall, id) {
+            Ok(format!("{id} beat"))
+        } else {
+            let detail = format!("{id} has no check of type \"ttl\", so beats mean nothing to it");
+            Err(error(CommandErrorKind::Conflict, detail))
+        };
+        self.answer(ticket, result);
+    }
+
+    fn on_hold(&mut self, now: Instant, ticket: Ticket, length: Option<Duration>) {
+        let length = length.unwrap_or(self.config.hold);
+        if length > HOLD_MAX || length.is_zero() {
+            let detail = format!(
+                "for: {} is not allowed: 1ms to {}",
+                duration::format(length),
+                duration::format(HOLD_MAX)
+            );
+            return self.answer(ticket, Err(error(CommandErrorKind::Invalid, detail)));
+        }
+        self.stand(hold_of(length));
+        self.timers.arm(now.after(length * 3 / 4), Timer::HoldRelease);
+        let says =
+            format!("the mesh keeps serving what this node vouched for, for {}", duration::format(length));
+        self.answer(ticket, Ok(says));
+    }
+
+    /// The hold is nearly over and this agent was not restarted: say that it serves.
+    pub(crate) fn on_hold_release(&mut self) {
+        if matches!(self.standing, Standing::Holding { .. }) {
+            self.stand(Standing::Serving);
+        }
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.standing = standing;
+        self.say_standing();
+    }
+
+    fn on_leave(&mut self, now: Instant, ticket: Ticket) {
+        self.stand(Standing::Left);
+        self.settle(now);
+        self.save_all();
+        let says = format!("{} has left: its instances are withdrawn everywhere", self.config.name);
+        self.answer(ticket, Ok(says));
+        self.outputs.push_back(Output::Stop);
+    }
+
+    pub(crate) fn on_shutdown(&mut self, now: Instant) {
+        if self.config.hold.is_zero() {
+            self.stand(Standing::Left);
+        } else if self.standing != Standing::Left {
+            self.stand(hold_of(self.config.hold));
+        }
+        self.settle(now);
+        self.save_all();
+        self.outputs.push_back(Output::Stop);
+    }
+
+    fn on_forget(&mut self, now: Instant, ticket: Ticket, name: &NodeName) {
+        let result = match self.members.find_named(name) {
+            None => Err(error(CommandErrorKind::NotFound, format!("no member is called {name}"))),
+            Some(member) if member.is_serving() => {
+                let state = member.view.state;
+                let detail =
+                    format!("{name} is {state}: only members that are Down or Left can be forgotten");
+                Err(error(CommandErrorKind::Conflict, detail))
+            }
+            Some(member) => {
+                let (subject, floor) = (member.identity().id, member.identity().epoch);
+                let order = ForgetBody { floor, given: self.clock.wall(now) };
+                match order.to_bytes() {
+                    Ok(bytes) => self.publisher.want(Topic::forget(subject), Class::Standing, bytes),
+                    Err(_) => self.stats.documents_refused += 1,
+                }
+                self.settle(now);
+                self.drop_member(now, subject, floor, "an operator here said so".to_owned());
+                Ok(format!("{name} is forgotten: epochs up to {floor} of it cannot come back"))
+            }
+        };
+        self.answer(ticket, result);
+    }
+
+    pub(crate) fn on_save_due(&mut self, now: Instant) {
+        self.timers.arm(now.after(SAVE_EVERY), Timer::Save);
+        if self.local.is_health_unsaved {
+            self.save_health();
+        }
+        let root = self.registry.root();
+        if root != self.local.saved_root && now.since(self.local.saved_view) >= SAVE_VIEW_EVERY {
+            self.local.saved_view = now;
+            self.save_view();
+        }
+    }
+
+    fn save_all(&mut self) {
+        self.save_health();
+        self.save_view();
+    }
+
+    fn save_health(&mut self) {
+        self.local.is_health_unsaved = false;
+        let health = self.monitor.iter().map(|(key, health)| (key.clone(), health)).collect();
+        self.outputs.push_back(Output::Persist { ticket: None, what: Persist::Health(health) });
+    }
+
+    fn save_view(&mut self) {
+        self.local.saved_root = self.registry.root();
+        let mut documents = Vec::new();
+        for member in self.members.serving_others() {
+            documents.extend(self.registry.documents_of(member.identity().id));
+        }
+        self.outputs.push_back(Output::Persist { ticket: None, what: Persist::View(documents) });
+        let peers = self.peers_to_remember();
+        self.outputs.push_back(Output::Persist { ticket: None, what: Persist::Peers(peers) });
+    }
+}
+
+fn hold_of(length: Duration) -> Standing {
+    Standing::Holding { for_ms: u32::try_from(length.as_millis()).unwrap_or(u32::MAX) }
+}

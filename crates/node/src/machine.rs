@@ -1,0 +1,524 @@
+//! The machine itself: what it is made of, its two doors, and its timers.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use ringmesh_gossip::codec::{self, Heard};
+use ringmesh_gossip::membership::{Membership, Output as MembershipOutput, ProbeConfig};
+use ringmesh_gossip::message::Datagram;
+use ringmesh_gossip::registry::Registry;
+use ringmesh_gossip::suspicion::{SuspicionConfig, Suspicions};
+use ringmesh_gossip::timers::Timers;
+use ringmesh_health::monitor::{EndpointKey, Monitor, Output as MonitorOutput};
+use ringmesh_types::body::{EndpointHealth, NodeBody, Standing};
+use ringmesh_types::document::Topic;
+use ringmesh_types::event::{Event, EventKind, Severity};
+use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
+use ringmesh_types::name::{ClusterName, NodeName, RegionName, ZoneName};
+use ringmesh_types::sealed::MakeSeal;
+use ringmesh_types::snapshot::Snapshot;
+use ringmesh_types::time::{Instant, WallTime};
+use ringmesh_types::wire::{self, Channel};
+
+use crate::contacts::Contacts;
+use crate::io::{Class, Input, Output, Persist, Target, Wake};
+use crate::local::Local;
+use crate::members::{self, Member, Members};
+use crate::publisher::Publisher;
+use crate::registration::{RawRegistration, SavedState};
+use crate::repair::Repair;
+use crate::view::ViewBuilder;
+
+/// What a node is and how it behaves.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Its name, unique in the cluster.
+    pub name: NodeName,
+    /// Its failure domain.
+    pub zone: ZoneName,
+    /// The zones near it.
+    pub region: RegionName,
+    /// Where others reach its mesh port.
+    pub mesh: SocketAddr,
+    /// Its addresses, the main one first; at least one.
+    pub addresses: Vec<IpAddr>,
+    /// The version of the agent.
+    pub agent_version: String,
+    /// Where to find the mesh.
+    pub seeds: Vec<SocketAddr>,
+    /// Instances that the configuration file declares.
+    pub declared: Vec<RawRegistration>,
+    /// How members are probed.
+    pub probe: ProbeConfig,
+    /// How long suspicions last.
+    pub suspicion: SuspicionConfig,
+    /// How long others should serve for us while we restart.
+    pub hold: Duration,
+    /// Which addresses members and endpoints may advertise.
+    pub is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// The body of our `trust` document.
+    pub trust_body: Vec<u8>,
+}
+
+/// What an earlier life left on disk.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    /// What was registered.
+    pub registrations: SavedState,
+    /// How the endpoints did.
+    pub health: BTreeMap<EndpointKey, EndpointHealth>,
+    /// Where other members were.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Packets whose sender is not who its certificate says.
+    pub impostors: u64,
+    /// Packets that did not decode.
+    pub undecodable: u64,
+    /// Packets of a life of their sender that is over.
+    pub stale_packets: u64,
+    /// Packets of senders whose `node` document has not come yet.
+    pub strangers: u64,
+    /// Documents that were refused.
+    pub documents_refused: u64,
+    /// Documents that were news.
+    pub documents_merged: u64,
+    /// Documents that were known already.
+    pub documents_repeated: u64,
+    /// Peers that were told something newer than what they said.
+    pub echoes: u64,
+    /// Accusations that counted.
+    pub accusations_counted: u64,
+    /// Accusations that did not.
+    pub accusations_void: u64,
+    /// Members that were declared Down here.
+    pub downs: u64,
+    /// Times this node refuted an accusation.
+    pub refutations: u64,
+    /// Times this node took a new identity because it was held Down.
+    pub renewals: u64,
+}
+
+/// The node's own timers. None is ever cancelled: each carries what it was armed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    Suspicion(NodeId),
+    HoldEnd(NodeId),
+    HoldRelease,
+    Reap(NodeId, Epoch),
+    Seeds,
+    Contact,
+    Repair,
+    Publish,
+    Save,
+}
+
+/// Monotonic and wall time side by side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    at: Instant,
+    wall: WallTime,
+}
+
+impl Clock {
+    pub(crate) fn wall(&self, now: Instant) -> WallTime {
+        self.wall.after(now.since(self.at))
+    }
+}
+
+/// The machine.
+pub struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) clock: Clock,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) membership: Membership<ChaCha8Rng>,
+    pub(crate) monitor: Monitor<ChaCha8Rng>,
+    pub(crate) registry: Registry,
+    pub(crate) suspicions: Suspicions,
+    pub(crate) members: Members,
+    pub(crate) publisher: Publisher,
+    pub(crate) contacts: Contacts,
+    pub(crate) repair: Repair,
+    pub(crate) local: Local,
+    pub(crate) view: ViewBuilder,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) standing: Standing,
+    pub(crate) stats: Stats,
+    started: WallTime,
+    events: u64,
+}
+
+/// At most one renewal in this time, whatever peers say.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// A node at its start. `epoch` must be on disk already: the maximum of the persisted epoch + 1 and `wall`.
+    pub fn new(
+        now: Instant,
+        wall: WallTime,
+        epoch: Epoch,
+        config: NodeConfig,
+        restored: Restored,
+        sealer: Box<dyn MakeSeal + Send>,
+        seed: [u8; 32],
+    ) -> Self {
+        let id = NodeId::derive(&config.cluster, &config.name);
+        let identity = Identity { id, epoch, revival: 0, addr: MeshAddr::from(config.mesh) };
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let mut fork = || ChaCha8Rng::from_rng(&mut rng);
+        let (probe_rng, monitor_rng, own_rng) = (fork(), fork(), fork());
+        let seeds = config.seeds.iter().chain(&restored.peers).copied().filter(|addr| *addr != config.mesh);
+        let mut node = Self {
+            clock: Clock { at: now, wall },
+            membership: Membership::new(identity, &config.probe, probe_rng),
+            monitor: Monitor::new(monitor_rng),
+            registry: Registry::default(),
+            suspicions: Suspicions::new(config.suspicion.clone()),
+            members: Members::new(id),
+            publisher: Publisher::new(id, sealer),
+            contacts: Contacts::new(now, seeds.collect()),
+            repair: Repair::default(),
+            local: Local::new(&config, &restored.registrations),
+            view: ViewBuilder::new(config.cluster.clone()),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            standing: Standing::Serving,
+            stats: Stats::default(),
+            rng: own_rng,
+            started: wall,
+            events: 0,
+            config,
+        };
+        node.begin(now, &restored.health);
+        node
+    }
+
+    fn begin(&mut self, now: Instant, remembered: &BTreeMap<EndpointKey, EndpointHealth>) {
+        self.report_local_problems(now);
+        self.publisher.want(Topic::of(Topic::TRUST), Class::Bulk, self.config.trust_body.clone());
+        self.say_standing();
+        self.apply_local(now, remembered);
+        self.arm_contact_timers(now);
+        self.arm_repair(now);
+        self.timers.arm(now.after(crate::local::SAVE_EVERY), Timer::Save);
+        self.settle(now);
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.membership.identity().id
+    }
+
+    /// Who this node is now.
+    pub fn identity(&self) -> Identity {
+        self.membership.identity()
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// What the failure detector counted.
+    pub fn membership_stats(&self) -> ringmesh_gossip::membership::Stats {
+        self.membership.stats()
+    }
+
+    /// One number over everything that is replicated: equal on nodes that agree.
+    pub fn root_digest(&self) -> u64 {
+        self.registry.root()
+    }
+
+    /// How many documents are kept.
+    pub fn documents(&self) -> usize {
+        self.registry.iter().count()
+    }
+
+    /// The read model as it is now; shares with the one before what did not change.
+    pub fn snapshot(&mut self, now: Instant) -> Arc<Snapshot> {
+        let wall = self.clock.wall(now);
+        self.view.build(self.membership.identity().id, &self.members, &self.registry, wall)
+    }
+
+    /// The door in.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Datagram { from, addr, bytes } => self.on_datagram(now, from, addr, &bytes),
+            Input::Statements { source, statements } => self.on_statements(now, source, statements),
+            Input::TrustWanted { from, speakers } => self.on_trust_wanted(now, from, speakers),
+            Input::Announced { from, documents } => self.on_announced(now, from, documents),
+            Input::Request { from, addr, ticket, request } => {
+                self.on_request(now, from, addr, ticket, request);
+            }
+            Input::Response { ticket, result } => self.on_response(now, ticket, result),
+            Input::Probed { id, outcome } => {
+                let wall = self.clock.wall(now);
+                self.monitor.handle_outcome(wall, &id, &outcome);
+            }
+            Input::Command { ticket, command } => self.on_command(now, ticket, command),
+            Input::Persisted { ticket, result } => self.on_persisted(now, ticket, result),
+            Input::WallClock(wall) => self.clock = Clock { at: now, wall },
+            Input::Shutdown => self.on_shutdown(now),
+        }
+        self.settle(now);
+    }
+
+    /// Delivers everything that is due at `now`, in order.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.membership.handle_timeout(now);
+        let wall = self.clock.wall(now);
+        self.monitor.handle_timeout(now, wall);
+        while let Some(timer) = self.timers.take_due(now) {
+            self.on_timer(now, timer);
+            self.settle(now);
+        }
+        self.settle(now);
+    }
+
+    /// When [`Node::handle_timeout`] is due, and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, Wake)> {
+        [
+            self.membership.poll_timeout().map(|at| (at, Wake::Membership)),
+            self.monitor.poll_timeout().map(|at| (at, Wake::Health)),
+            self.timers.next().map(|at| (at, Wake::Node)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The door out.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn on_timer(&mut self, now: Instant, timer: Timer) {
+        match timer {
+            Timer::Suspicion(subject) => self.on_suspicion_due(now, subject),
+            Timer::HoldEnd(subject) => self.on_hold_end(now, subject),
+            Timer::HoldRelease => self.on_hold_release(),
+            Timer::Reap(subject, epoch) => self.on_reap_due(now, subject, epoch),
+            Timer::Seeds => self.on_seeds_due(now),
+            Timer::Contact => self.on_contact_due(now),
+            Timer::Repair => self.on_repair_due(now),
+            Timer::Publish => {}
+            Timer::Save => self.on_save_due(now),
+        }
+    }
+
+    /// Carries out what the parts want until they want nothing more.
+    pub(crate) fn settle(&mut self, now: Instant) {
+        loop {
+            if let Some(output) = self.membership.poll_output() {
+                self.on_membership(now, output);
+            } else if let Some(output) = self.monitor.poll_output() {
+                self.on_monitor(now, output);
+            } else if !self.publish_next(now) {
+                break;
+            }
+        }
+        if let Some(at) = self.publisher.take_wake(now) {
+            self.timers.arm(at, Timer::Publish);
+        }
+        if self.view.take_changed() {
+            self.outputs.push_back(Output::ViewChanged);
+        }
+    }
+
+    fn on_membership(&mut self, now: Instant, output: MembershipOutput) {
+        match output {
+            MembershipOutput::Send { to, packet } => self.send_packet(to, packet),
+            MembershipOutput::ProbeFailed { subject, incarnation } => self.accuse(now, subject, incarnation),
+            MembershipOutput::Renewed(_) => {
+                self.stats.renewals += 1;
+                self.say_standing();
+            }
+            MembershipOutput::Refuted(_) => {
+                self.stats.refutations += 1;
+                self.say_standing();
+            }
+        }
+    }
+
+    fn send_packet(&mut self, to: Identity, packet: Vec<u8>) {
+        let Some(target) = self.members.find(to.id).map(Member::target) else {
+            return;
+        };
+        match wire::encode(Channel::Datagram, &Datagram::Packet(packet)) {
+            Ok(bytes) => self.outputs.push_back(Output::Datagram { to: target, bytes }),
+            Err(_) => self.stats.undecodable += 1,
+        }
+    }
+
+    fn on_monitor(&mut self, now: Instant, output: MonitorOutput) {
+        match output {
+            MonitorOutput::Probe { id, endpoint, spec } => {
+                self.outputs.push_back(Output::Probe { id, endpoint, spec });
+            }
+            MonitorOutput::Changed { key, from, to, cause } => {
+                self.on_endpoint_changed(now, &key, from, to, cause);
+            }
+        }
+    }
+
+    fn on_datagram(&mut self, now: Instant, from: NodeId, addr: SocketAddr, bytes: &[u8]) {
+        let heard = match wire::decode::<Datagram>(Channel::Datagram, bytes) {
+            Ok(Datagram::Packet(packet)) => codec::hear(&packet).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match heard {
+            Ok(heard) if heard.src.id != from => {
+                self.stats.impostors += 1;
+                let reason = format!("it speaks for {}, its certificate is that of {from}", heard.src.id);
+                self.reject(now, from, reason);
+            }
+            Ok(heard) => self.on_heard(now, addr, &heard),
+            Err(reason) => {
+                self.stats.undecodable += 1;
+                self.outputs.push_back(Output::Rejected { from, reason });
+            }
+        }
+    }
+
+    fn on_heard(&mut self, now: Instant, addr: SocketAddr, heard: &Heard) {
+        let known = self.members.find(heard.src.id).map(Member::identity);
+        match known {
+            _ if heard.src.id == self.id() => self.notice_clash(now, heard.src, addr),
+            None => self.meet_stranger(now, heard.src.id, addr),
+            Some(known) if heard.src.supersedes(&known) => self.meet_stranger(now, heard.src.id, addr),
+            Some(known) if heard.src != known => {
+                self.stats.stale_packets += 1;
+                self.notice_clash(now, heard.src, addr);
+            }
+            Some(_) => self.on_packet_of_member(now, heard),
+        }
+    }
+
+    /// A packet of somebody whose present life no document has shown yet: ask for it, believe nothing.
+    fn meet_stranger(&mut self, now: Instant, id: NodeId, addr: SocketAddr) {
+        self.stats.strangers += 1;
+        self.pull_standing(now, Target { id: Some(id), addr }, id);
+    }
+
+    fn on_packet_of_member(&mut self, now: Instant, heard: &Heard) {
+        if heard.is_turn_undead {
+            self.renew(now);
+            return;
+        }
+        let id = heard.src.id;
+        if let Some(member) = self.members.find_mut(id) {
+            member.heard = Some(now);
+            if heard.incarnation > member.view.incarnation && member.is_serving() {
+                self.members.update(id, |view| view.incarnation = heard.incarnation);
+                self.on_life_shown(now, id, "it raised its incarnation");
+            }
+        }
+        self.membership.handle_packet(now, heard);
+    }
+
+    /// Takes a new identity because somebody holds the present one Down; rarely, for anybody can say so.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        if self.contacts.may_renew(now, RENEW_EVERY) {
+            self.membership.renew(now);
+        }
+    }
+
+    /// Publishes what this node is: called whenever its identity, incarnation or standing changed.
+    pub(crate) fn say_standing(&mut self) {
+        let identity = self.membership.identity();
+        let body = NodeBody {
+            name: self.config.name.clone(),
+            zone: self.config.zone.clone(),
+            region: self.config.region.clone(),
+            mesh: identity.addr,
+            addresses: self.config.addresses.clone(),
+            agent_version: self.config.agent_version.clone(),
+            standing: self.standing,
+            revival: identity.revival,
+            incarnation: self.membership.incarnation(),
+            started: self.started,
+        };
+        match body.to_bytes() {
+            Ok(bytes) => self.publisher.want(Topic::of(Topic::NODE), Class::Standing, bytes),
+            Err(_) => self.stats.documents_refused += 1,
+        }
+    }
+
+    /// Starts over under another epoch: the mesh knows a higher one of ours, or ours is too far ahead.
+    pub(crate) fn change_epoch(&mut self, now: Instant, epoch: Epoch, cause: String) {
+        let before = self.membership.identity().epoch;
+        self.membership.change_epoch(now, epoch);
+        self.registry.reset(self.id());
+        self.publisher.want_all_again();
+        self.say_standing();
+        self.outputs.push_back(Output::Persist { ticket: None, what: Persist::Epoch(epoch) });
+        self.event(now, EventKind::Agent, Severity::Warning, "epoch", before, epoch, cause);
+    }
+
+    /// This node as its own readers see it.
+    pub(crate) fn place_self(&mut self, now: Instant, body: &NodeBody) {
+        let wall = self.clock.wall(now);
+        let identity = self.membership.identity();
+        let mut view = members::view_of(body, identity, wall);
+        view.is_self = true;
+        view.cause = "this agent".into();
+        if let Some(before) = self.members.find(identity.id) {
+            view.since = before.view.since;
+            view.clash.clone_from(&before.view.clash);
+        }
+        let member = Member { view: Arc::new(view), heard: None, changed: now, hold_until: None };
+        self.members.insert(identity.id, member);
+        self.registry.set_live(identity.id, true);
+        self.view.member_changed(identity.id);
+    }
+
+    pub(crate) fn reject(&mut self, now: Instant, from: NodeId, reason: String) {
+        if self.contacts.may_report(now) {
+            let name = self.name_of(from);
+            self.event(now, EventKind::Refused, Severity::Warning, name, "", "refused", reason.clone());
+        }
+        self.outputs.push_back(Output::Rejected { from, reason });
+    }
+
+    /// What people call a member; its id if its name is not known.
+    pub(crate) fn name_of(&self, id: NodeId) -> String {
+        self.members.find(id).map_or_else(|| id.to_string(), |member| member.view.name.to_string())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an event has that many parts, and each call names them in order"
+    )]
+    pub(crate) fn event(
+        &mut self,
+        now: Instant,
+        kind: EventKind,
+        severity: Severity,
+        subject: impl ToString,
+        from: impl ToString,
+        to: impl ToString,
+        cause: impl ToString,
+    ) {
+        self.events += 1;
+        self.outputs.push_back(Output::Event(Event {
+            sequence: self.events,
+            time: self.clock.wall(now),
+            kind,
+            severity,
+            subject: subject.to_string(),
+            from: from.to_string(),
+            to: to.to_string(),
+            cause: cause.to_string(),
+        }));
+    }
+}

@@ -1,0 +1,95 @@
+//! Anti-entropy: what pushing missed is found by comparing digests with a random member every 10 to 30 s.
+//!
+//! One root digest; on a difference 256 bucket digests; then what both have in the differing buckets; then only the
+//! documents that differ, both ways. The cost follows the difference (Demers 1987 on why rumours alone do not suffice).
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use rand::RngExt;
+use ringmesh_gossip::message::{Push, Request};
+use ringmesh_types::document::{Document, Key};
+use ringmesh_types::limits;
+use ringmesh_types::sealed::Statement;
+use ringmesh_types::time::Instant;
+
+use crate::contacts::Asked;
+use crate::io::{Class, Target};
+use crate::machine::{Node, Timer};
+
+/// Summaries in one comparison at most: buckets that do not fit wait for the next one.
+const SUMMARIES_MAX: usize = 8_000;
+
+/// When the next comparison is due; timers armed for another moment are stale.
+#[derive(Debug, Default)]
+pub(crate) struct Repair {
+    next: Instant,
+}
+
+impl Node {
+    pub(crate) fn arm_repair(&mut self, now: Instant) {
+        let wait = Duration::from_millis(self.rng.random_range(10_000..30_000));
+        self.repair.next = now.after(wait);
+        self.timers.arm(self.repair.next, Timer::Repair);
+    }
+
+    /// Something happened that makes a difference likely: compare within a second.
+    pub(crate) fn repair_soon(&mut self, now: Instant) {
+        let wait = Duration::from_millis(self.rng.random_range(300..1_300));
+        let at = now.after(wait);
+        if self.repair.next > now.after(Duration::from_millis(1_300)) {
+            self.repair.next = at;
+            self.timers.arm(at, Timer::Repair);
+        }
+    }
+
+    pub(crate) fn on_repair_due(&mut self, now: Instant) {
+        if self.repair.next > now {
+            return;
+        }
+        self.arm_repair(now);
+        if let Some(target) = self.members.some(&mut self.rng, 1, &[]).first() {
+            self.ask_digest(*target);
+        }
+    }
+
+    pub(crate) fn ask_digest(&mut self, target: Target) {
+        let root = self.registry.root();
+        self.ask(target, Asked::Digest(target), Request::Digest { root });
+    }
+
+    pub(crate) fn on_buckets(&mut self, target: Target, theirs: &[u64]) {
+        let mut buckets = self.registry.differing(theirs);
+        let mut have = self.registry.summaries(&buckets);
+        while have.len() > SUMMARIES_MAX && buckets.len() > 1 {
+            buckets.truncate(buckets.len() / 2);
+            have = self.registry.summaries(&buckets);
+        }
+        if !buckets.is_empty() {
+            self.ask(target, Asked::Compare(target), Request::Compare { buckets, have });
+        }
+    }
+
+    pub(crate) fn on_difference(&mut self, now: Instant, target: Target, wanted: &[Key]) {
+        let keys = wanted.iter().take(limits::BATCH_STATEMENTS_MAX);
+        let documents: Vec<Arc<Document>> =
+            keys.filter_map(|key| self.registry.stored(key)).map(|stored| stored.document.clone()).collect();
+        self.push_documents(target, Class::Bulk, documents);
+        self.repair_soon(now);
+    }
+
+    /// Pushes documents to one peer: small ones outright, large ones by name.
+    pub(crate) fn push_documents(&mut self, target: Target, class: Class, documents: Vec<Arc<Document>>) {
+        let (small, large): (Vec<_>, Vec<_>) =
+            documents.into_iter().partition(|document| document.body.len() <= limits::PUSH_BODY_BYTES_MAX);
+        for batch in small.chunks(limits::BATCH_STATEMENTS_MAX) {
+            let statements =
+                batch.iter().map(|document| Statement::Document(Document::clone(document))).collect();
+            self.push(vec![target], class, Push::Statements(statements));
+        }
+        if !large.is_empty() {
+            let names = large.iter().map(|document| (document.key.clone(), document.version)).collect();
+            self.push(vec![target], class, Push::Announce(names));
+        }
+    }
+}

@@ -1,0 +1,568 @@
+//! What to make of documents and accusations: who is alive, who is accused, who has left, what runs where.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use ringmesh_gossip::message::Push;
+use ringmesh_gossip::registry::{Merge, Stored};
+use ringmesh_gossip::suspicion::{Verdict, Vote};
+use ringmesh_types::body::{Body, ForgetBody, HOLD_MAX, HealthBody, NodeBody, Standing};
+use ringmesh_types::document::{Document, Topic};
+use ringmesh_types::event::{EventKind, Severity};
+use ringmesh_types::ids::{Epoch, Identity, NodeId};
+use ringmesh_types::limits;
+use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified, VerifiedStatement};
+use ringmesh_types::snapshot::MemberState;
+use ringmesh_types::time::Instant;
+
+use crate::io::{Class, Output, Source, Target};
+use crate::machine::{Node, Timer};
+use crate::members::{self, Member};
+
+/// News is passed on to this many members besides those that its origin told.
+const FORWARD_TO: usize = 3;
+/// How long a Down or Left member is remembered.
+const REAP_AFTER: Duration = Duration::from_secs(86_400);
+/// A member under this name that still speaks this long after its successor came is a second agent, not a late packet.
+const CLASH_AFTER: Duration = Duration::from_secs(3);
+
+impl Node {
+    pub(crate) fn on_statements(&mut self, now: Instant, source: Source, statements: Vec<VerifiedStatement>) {
+        let mut news = Vec::new();
+        let mut class = Class::Bulk;
+        for statement in statements {
+            let wire = statement.to_wire();
+            let speaker = wire.speaker();
+            let is_news = match statement {
+                VerifiedStatement::Document(document) => self.on_document(now, source, document),
+                VerifiedStatement::Accusation(accusation) => self.on_accusation(now, source, accusation),
+            };
+            if is_news && wire.bytes() <= limits::PUSH_BODY_BYTES_MAX + 128 {
+                class = class.min(class_of(&wire));
+                news.push((speaker, wire));
+            }
+        }
+        if let Source::Pushed(from) = source {
+            self.forward(from, class, news);
+        }
+    }
+
+    fn forward(&mut self, from: NodeId, class: Class, news: Vec<(NodeId, Statement)>) {
+        let Some((speaker, _)) = news.first() else {
+            return;
+        };
+        let to = self.members.some(&mut self.rng, FORWARD_TO, &[from, *speaker]);
+        let push = Push::Statements(news.into_iter().map(|(_, statement)| statement).collect());
+        self.push(to, class, push);
+    }
+
+    pub(crate) fn push(&mut self, to: Vec<Target>, class: Class, push: Push) {
+        if !to.is_empty() {
+            self.outputs.push_back(Output::Push { to, class, push: Arc::new(push) });
+        }
+    }
+
+    /// Merges a document of another owner. Says whether it was news.
+    fn on_document(&mut self, now: Instant, source: Source, document: Verified<Document>) -> bool {
+        let owner = document.get().key.owner;
+        if owner == self.id() {
+            self.on_own_document(now, source, &document);
+            return false;
+        }
+        let (cluster, wall) = (self.config.cluster.clone(), self.clock.wall(now));
+        let is_allowed = self.config.is_allowed.clone();
+        let vet = |document: &Document, body: &Body| {
+            let ahead = wall.after(limits::EPOCH_AHEAD_MAX).as_unix_millis();
+            if document.version.epoch.0 > ahead {
+                return Err(format!(
+                    "epoch {} is more than a day ahead of this clock",
+                    document.version.epoch
+                ));
+            }
+            vet_body(owner, body, |node| NodeId::derive(&cluster, &node.name), &*is_allowed)
+        };
+        match self.registry.merge(document, vet) {
+            Merge::Newer { before, after, is_equivocation } => {
+                self.stats.documents_merged += 1;
+                if is_equivocation {
+                    let (name, topic) = (self.name_of(owner), after.document.key.topic.clone());
+                    let cause = format!("two bodies of {topic} under version {}", after.document.version);
+                    self.event(
+                        now,
+                        EventKind::Equivocation,
+                        Severity::Warning,
+                        name,
+                        "",
+                        "equivocation",
+                        cause,
+                    );
+                }
+                self.on_news(now, before.as_ref(), &after);
+                true
+            }
+            Merge::Same => {
+                self.stats.documents_repeated += 1;
+                if matches!(source, Source::Answered(_))
+                    && self.members.find(owner).is_some_and(Member::is_down)
+                {
+                    self.contact_soon(now, owner);
+                }
+                false
+            }
+            Merge::Older(newer) => {
+                self.echo(now, source, &newer);
+                false
+            }
+            Merge::Floor(floor) => {
+                self.refuse(now, source, owner, format!("epochs up to {floor} were forgotten"))
+            }
+            Merge::Refused(why) => self.refuse(now, source, owner, why),
+            Merge::Full => self.refuse(now, source, owner, "no room for more documents".to_owned()),
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, source: Source, owner: NodeId, why: String) -> bool {
+        self.stats.documents_refused += 1;
+        let from = match source {
+            Source::Pushed(from) | Source::Answered(from) => from,
+            Source::Disk => owner,
+        };
+        let name = self.name_of(owner);
+        self.reject(now, from, format!("a document of {name} is refused: {why}"));
+        false
+    }
+
+    /// Tells a peer the newer truth.
+    fn echo(&mut self, now: Instant, source: Source, newer: &Arc<Document>) {
+        let (Source::Pushed(from) | Source::Answered(from)) = source else {
+            return;
+        };
+        let target = self.members.find(from).filter(|member| member.is_serving()).map(Member::target);
+        if let Some(target) = target.filter(|_| self.contacts.may_echo(now)) {
+            self.stats.echoes += 1;
+            let statement = Statement::Document(Document::clone(newer));
+            self.push(vec![target], Class::Bulk, Push::Statements(vec![statement]));
+        }
+    }
+
+    /// A document in our own name that is not ours: an earlier life of ours, or somebody else under our name.
+    fn on_own_document(&mut self, now: Instant, source: Source, document: &Verified<Document>) {
+        let document = document.get();
+        let me = self.membership.identity();
+        let is_ours =
+            self.registry.stored(&document.key).is_some_and(|ours| ours.document.version >= document.version);
+        if is_ours || source == Source::Disk || document.version.epoch == me.epoch {
+            return;
+        }
+        let Ok(Body::Node(body)) = Body::read(&document.key, &document.body) else {
+            return;
+        };
+        let other = body.identity(me.id, document.version);
+        if other.addr != me.addr {
+            self.notice_clash(now, other, other.addr.into());
+        } else if document.version.epoch > me.epoch {
+            self.catch_up(now, document.version.epoch);
+        }
+    }
+
+    /// The mesh knows a higher epoch of ours than the one we use.
+    pub(crate) fn catch_up(&mut self, now: Instant, known: Epoch) {
+        let ahead = self.clock.wall(now).after(limits::EPOCH_AHEAD_MAX).as_unix_millis();
+        if known >= self.membership.identity().epoch && known.0 < ahead {
+            self.change_epoch(now, known.next(), format!("the mesh knows epoch {known} of this node"));
+        }
+    }
+
+    /// Somebody else uses a member's name: said once, shown in `members`.
+    pub(crate) fn notice_clash(&mut self, now: Instant, other: Identity, seen_at: SocketAddr) {
+        let Some(member) = self.members.find(other.id) else {
+            return;
+        };
+        let is_elsewhere = other.addr != member.identity().addr;
+        let is_late = now.since(member.changed) < CLASH_AFTER && !member.view.is_self;
+        if !is_elsewhere || is_late || member.view.clash.is_some() {
+            return;
+        }
+        let (name, held) = (member.view.name.clone(), member.identity().addr);
+        let at = if seen_at.port() == 0 { other.addr.to_string() } else { seen_at.to_string() };
+        self.members.update(other.id, |view| view.clash = Some(at.clone()));
+        self.view.member_changed(other.id);
+        let cause =
+            format!("a second agent named {name:?} runs at {at}, the first at {held}: rename one of them");
+        self.event(now, EventKind::NameClash, Severity::Warning, name, held, at, cause);
+    }
+
+    fn on_news(&mut self, now: Instant, before: Option<&Stored>, after: &Stored) {
+        let owner = after.document.key.owner;
+        match &*after.body {
+            Body::Node(body) => {
+                self.on_node_body(now, owner, body.identity(owner, after.document.version), body);
+            }
+            Body::Services(_) => self.view.owner_changed(owner),
+            Body::Health(health) => {
+                self.tell_health(now, owner, before, health);
+                self.view.owner_changed(owner);
+            }
+            Body::Forget(subject, order) => self.on_forget_order(now, owner, *subject, *order),
+            Body::Trust | Body::Opaque => {}
+        }
+    }
+
+    fn tell_health(&mut self, now: Instant, owner: NodeId, before: Option<&Stored>, health: &HealthBody) {
+        let old = match before.map(|stored| &*stored.body) {
+            Some(Body::Health(old)) => old.clone(),
+            _ => HealthBody::default(),
+        };
+        let name = self.name_of(owner);
+        for instance in &health.instances {
+            let was = old.instances.iter().find(|known| known.id == instance.id);
+            for (index, endpoint) in instance.endpoints.iter().enumerate() {
+                let from =
+                    was.and_then(|was| was.endpoints.get(index)).map(|was| was.state).unwrap_or_default();
+                if from != endpoint.state {
+                    let subject = format!("{name}/{}[{index}]", instance.id);
+                    let cause = format!("checks on {name} say so");
+                    self.event(now, EventKind::Health, Severity::Info, subject, from, endpoint.state, cause);
+                }
+            }
+        }
+    }
+
+    fn on_node_body(&mut self, now: Instant, owner: NodeId, identity: Identity, body: &NodeBody) {
+        let known = self.members.find(owner).map(|member| (member.identity(), member.is_serving()));
+        let is_new_life = known.is_none_or(|(known, _)| identity.supersedes(&known));
+        let was_serving = known.is_some_and(|(_, is_serving)| is_serving);
+        if !is_new_life && !was_serving {
+            if self.members.find(owner).is_some_and(Member::is_down) {
+                self.contact_soon(now, owner);
+            }
+            return;
+        }
+        self.place_member(now, owner, identity, body, is_new_life);
+        match body.standing {
+            Standing::Serving => self.on_serving(now, owner, is_new_life && !was_serving),
+            Standing::Holding { for_ms } => self.on_holding(now, owner, for_ms),
+            Standing::Left => self.on_left(now, owner),
+        }
+    }
+
+    /// Takes over what a `node` document says, keeping what this node knows beyond it.
+    fn place_member(
+        &mut self,
+        now: Instant,
+        owner: NodeId,
+        identity: Identity,
+        body: &NodeBody,
+        is_new_life: bool,
+    ) {
+        let mut view = members::view_of(body, identity, self.clock.wall(now));
+        let mut member = Member { view: Arc::new(view.clone()), heard: None, changed: now, hold_until: None };
+        if let Some(before) = self.members.find(owner) {
+            view.clash.clone_from(&before.view.clash);
+            view.since = before.view.since;
+            view.cause = before.view.cause.clone();
+            view.state = before.view.state;
+            if !is_new_life {
+                view.incarnation = view.incarnation.max(before.view.incarnation);
+                member.heard = before.heard;
+                member.changed = before.changed;
+            }
+        }
+        member.view = Arc::new(view);
+        self.members.insert(owner, member);
+        self.view.owner_changed(owner);
+        self.view.member_changed(owner);
+    }
+
+    fn on_serving(&mut self, now: Instant, owner: NodeId, is_back: bool) {
+        let Some((identity, incarnation, state)) = self
+            .members
+            .find(owner)
+            .map(|member| (member.identity(), member.view.incarnation, member.view.state))
+        else {
+            return;
+        };
+        self.registry.set_live(owner, true);
+        self.membership.apply_alive(now, identity, incarnation);
+        self.on_life_shown(now, owner, "its node document shows a later life");
+        if is_back || matches!(state, MemberState::Holding) {
+            let cause = if is_back { "it joined" } else { "it came back from its hold" };
+            self.set_state(now, owner, MemberState::Alive, cause.to_owned());
+            self.repair_soon(now);
+            self.greet(now, owner);
+        }
+    }
+
+    /// A later incarnation, revival or epoch of a member was shown: what was said against earlier ones is void.
+    pub(crate) fn on_life_shown(&mut self, now: Instant, id: NodeId, cause: &str) {
+        let Some(life) = self.members.find(id).map(Member::life) else {
+            return;
+        };
+        if self.suspicions.refute(id, life) {
+            self.set_state(now, id, MemberState::Alive, format!("refuted: {cause}"));
+        }
+    }
+
+    fn on_holding(&mut self, now: Instant, owner: NodeId, for_ms: u32) {
+        let hold = Duration::from_millis(u64::from(for_ms)).min(HOLD_MAX);
+        if let Some(member) = self.members.find_mut(owner) {
+            member.hold_until = Some(now.after(hold));
+        }
+        self.registry.set_live(owner, true);
+        self.suspicions.close(owner);
+        self.timers.arm(now.after(hold), Timer::HoldEnd(owner));
+        let cause = format!("it announced a restart and asked to wait {} ms", hold.as_millis());
+        self.set_state(now, owner, MemberState::Holding, cause);
+    }
+
+    pub(crate) fn on_hold_end(&mut self, now: Instant, subject: NodeId) {
+        let is_over = self.members.find(subject).is_some_and(|member| {
+            member.hold_until.is_some_and(|until| until <= now)
+                && matches!(member.view.state, MemberState::Holding)
+        });
+        if is_over {
+            self.declare_down(now, subject, "its hold ended and it was not back".to_owned());
+        }
+    }
+
+    fn on_left(&mut self, now: Instant, owner: NodeId) {
+        self.withdraw(now, owner);
+        self.set_state(now, owner, MemberState::Left, "it said that it leaves".to_owned());
+    }
+
+    /// A member is Down or has left: no probes, no votes, no documents of it in repair.
+    fn withdraw(&mut self, now: Instant, subject: NodeId) {
+        let Some(member) = self.members.find(subject) else {
+            return;
+        };
+        let (identity, incarnation) = (member.identity(), member.view.incarnation);
+        self.membership.apply_down(now, identity, incarnation);
+        self.registry.set_live(subject, false);
+        self.suspicions.close(subject);
+        for cleared in self.suspicions.withdraw(subject) {
+            self.set_state(now, cleared, MemberState::Alive, "its accuser is gone".to_owned());
+        }
+        self.timers.arm(now.after(REAP_AFTER), Timer::Reap(subject, identity.epoch));
+        self.outputs.push_back(Output::Disconnect(subject));
+    }
+
+    pub(crate) fn declare_down(&mut self, now: Instant, subject: NodeId, cause: String) {
+        self.stats.downs += 1;
+        self.withdraw(now, subject);
+        self.set_state(now, subject, MemberState::Down, cause);
+        self.contacts.lost(now, subject);
+        self.apply_forget_orders(now, subject);
+    }
+
+    fn set_state(&mut self, now: Instant, id: NodeId, state: MemberState, cause: String) {
+        let wall = self.clock.wall(now);
+        let Some(member) = self.members.find_mut(id) else {
+            return;
+        };
+        let before = member.view.state;
+        if before == state && !matches!(state, MemberState::Alive) {
+            return;
+        }
+        member.changed = now;
+        let name = member.view.name.clone();
+        self.members.update(id, |view| {
+            view.state = state;
+            view.since = wall;
+            view.cause = cause.as_str().into();
+        });
+        self.view.owner_changed(id);
+        self.view.member_changed(id);
+        let severity = if matches!(state, MemberState::Down) { Severity::Warning } else { Severity::Info };
+        self.event(now, EventKind::Member, severity, name, before, state, cause);
+    }
+
+    /// Our own probe failed: accuse, and tell everybody, the subject first of all.
+    pub(crate) fn accuse(&mut self, now: Instant, subject: Identity, incarnation: u16) {
+        let Some(member) = self.members.find(subject.id).filter(|member| member.identity() == subject) else {
+            return;
+        };
+        if !matches!(member.view.state, MemberState::Alive | MemberState::Suspect { .. }) {
+            return;
+        }
+        let accusation = Accusation {
+            accuser: self.id(),
+            subject: subject.id,
+            epoch: subject.epoch,
+            revival: subject.revival,
+            incarnation,
+            evidence: Evidence::ProbeUnanswered,
+            seal: Seal([0; 64]),
+        };
+        let accusation = Verified::seal_accusation(accusation, self.publisher.sealer()).into_inner();
+        self.count_vote(now, &accusation);
+        let push = Push::Statements(vec![Statement::Accusation(accusation)]);
+        self.push(self.members.everybody(), Class::Accusation, push);
+    }
+
+    fn on_accusation(&mut self, now: Instant, source: Source, accusation: Verified<Accusation>) -> bool {
+        let accusation = accusation.into_inner();
+        let is_member = self.members.find(accusation.accuser).is_some_and(Member::is_serving);
+        if !is_member || accusation.accuser == accusation.subject {
+            self.stats.accusations_void += 1;
+            return false;
+        }
+        if accusation.subject == self.id() {
+            self.on_accused(now, source, &accusation);
+            return false;
+        }
+        self.count_vote(now, &accusation)
+    }
+
+    /// We are accused: raise the incarnation, or show the one that already refutes it.
+    fn on_accused(&mut self, now: Instant, source: Source, accusation: &Accusation) {
+        let me = self.membership.identity();
+        if (accusation.epoch, accusation.revival) != (me.epoch, me.revival) {
+            return;
+        }
+        if accusation.incarnation == self.membership.incarnation() {
+            self.membership.refute(now, accusation.incarnation);
+        } else if let Some(ours) =
+            self.registry.find(me.id, Topic::NODE).map(|stored| stored.document.clone())
+        {
+            self.echo(now, source, &ours);
+        }
+    }
+
+    /// Counts a vote. Says whether it was news.
+    fn count_vote(&mut self, now: Instant, accusation: &Accusation) -> bool {
+        let subject = accusation.subject;
+        let Some(member) = self.members.find(subject) else {
+            return false;
+        };
+        if !matches!(member.view.state, MemberState::Alive | MemberState::Suspect { .. }) {
+            self.stats.accusations_void += 1;
+            return false;
+        }
+        match self.suspicions.accuse(now, accusation, member.life()) {
+            Vote::Counted(accusers) => {
+                self.stats.accusations_counted += 1;
+                let accusers = u16::try_from(accusers).unwrap_or(u16::MAX);
+                let who = self.name_of(accusation.accuser);
+                let cause = format!("{who} got no answer from it");
+                self.set_state(now, subject, MemberState::Suspect { accusers }, cause);
+                self.arm_suspicion(subject);
+                true
+            }
+            Vote::Repeated => false,
+            Vote::Stale => {
+                self.stats.accusations_void += 1;
+                false
+            }
+        }
+    }
+
+    fn arm_suspicion(&mut self, subject: NodeId) {
+        let others = self.members.possible_accusers(subject);
+        if let Some(at) = self.suspicions.deadline(subject, others) {
+            self.timers.arm(at, Timer::Suspicion(subject));
+        }
+    }
+
+    pub(crate) fn on_suspicion_due(&mut self, now: Instant, subject: NodeId) {
+        let heard = self.members.find(subject).and_then(|member| member.heard);
+        let others = self.members.possible_accusers(subject);
+        match self.suspicions.judge(now, subject, others, heard) {
+            Verdict::Open => {}
+            Verdict::Contradicted => {
+                self.suspicions.close(subject);
+                self.set_state(now, subject, MemberState::Alive, "it answers this agent".to_owned());
+            }
+            Verdict::Down { accusers } => {
+                let cause = format!("{accusers} got no answer from it and it did not refute");
+                self.declare_down(now, subject, cause);
+            }
+        }
+    }
+
+    fn on_forget_order(&mut self, now: Instant, giver: NodeId, subject: NodeId, order: ForgetBody) {
+        let Some(member) = self.members.find(subject) else {
+            self.registry.forget(subject, order.floor);
+            return;
+        };
+        if !member.is_serving() && member.identity().epoch <= order.floor {
+            let giver = self.name_of(giver);
+            self.drop_member(now, subject, order.floor, format!("an operator at {giver} said so"));
+        }
+    }
+
+    /// A member went Down that was ordered to be forgotten while it still seemed alive here.
+    fn apply_forget_orders(&mut self, now: Instant, subject: NodeId) {
+        let topic = Topic::forget(subject);
+        let orders: Vec<_> =
+            self.registry.iter().filter(|stored| stored.document.key.topic == topic).cloned().collect();
+        for stored in orders {
+            if let Body::Forget(_, order) = &*stored.body {
+                self.on_forget_order(now, stored.document.key.owner, subject, *order);
+            }
+        }
+    }
+
+    pub(crate) fn drop_member(&mut self, now: Instant, subject: NodeId, floor: Epoch, cause: String) {
+        let Some(member) = self.members.find(subject) else {
+            return;
+        };
+        let (name, state, identity) = (member.view.name.clone(), member.view.state, member.identity());
+        self.membership.remove(now, identity);
+        self.view.owner_changed(subject);
+        self.members.remove(subject);
+        self.registry.forget(subject, floor);
+        self.view.member_changed(subject);
+        self.event(now, EventKind::Member, Severity::Info, name, state, "Forgotten", cause);
+    }
+
+    pub(crate) fn on_reap_due(&mut self, now: Instant, subject: NodeId, epoch: Epoch) {
+        let is_due = self.members.find(subject).is_some_and(|member| {
+            member.identity().epoch == epoch
+                && !member.is_serving()
+                && now.since(member.changed) >= REAP_AFTER
+        });
+        if is_due {
+            self.drop_member(now, subject, epoch, "it was gone for a day".to_owned());
+        }
+    }
+}
+
+/// What a body may say, beyond its form.
+fn vet_body(
+    owner: NodeId,
+    body: &Body,
+    id_of: impl Fn(&NodeBody) -> NodeId,
+    is_allowed: &dyn Fn(core::net::IpAddr) -> bool,
+) -> Result<(), String> {
+    let outside = |address| format!("{address} is outside mesh.advertise_allowed");
+    match body {
+        Body::Node(node) => {
+            if id_of(node) != owner {
+                return Err(format!("the name {:?} does not belong to {owner}", node.name.as_str()));
+            }
+            let mesh = SocketAddr::from(node.mesh).ip();
+            let all = node.addresses.iter().copied().chain([mesh]);
+            all.into_iter()
+                .find(|address| !is_allowed(*address))
+                .map_or(Ok(()), |address| Err(outside(address)))
+        }
+        Body::Services(services) => {
+            let mut endpoints = services.instances.iter().flat_map(|instance| &instance.endpoints);
+            let bad = endpoints.find(|endpoint| !is_allowed(endpoint.address));
+            bad.map_or(Ok(()), |endpoint| Err(outside(endpoint.address)))
+        }
+        Body::Trust | Body::Health(_) | Body::Forget(..) | Body::Opaque => Ok(()),
+    }
+}
+
+fn class_of(statement: &Statement) -> Class {
+    match statement {
+        Statement::Accusation(_) => Class::Accusation,
+        Statement::Document(document) => match document.key.topic.as_str() {
+            Topic::NODE => Class::Standing,
+            Topic::HEALTH => Class::Health,
+            _ => Class::Bulk,
+        },
+    }
+}

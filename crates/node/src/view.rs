@@ -1,0 +1,203 @@
+//! Builds snapshots: only what changed is made anew, the rest is shared with the snapshot before.
+
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ringmesh_gossip::registry::Registry;
+use ringmesh_types::body::{Body, EndpointHealth, HealthBody, ServicesBody};
+use ringmesh_types::document::Topic;
+use ringmesh_types::ids::NodeId;
+use ringmesh_types::name::{ClusterName, NodeName, ServiceName};
+use ringmesh_types::service::{HealthState, Instance};
+use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView, Snapshot};
+use ringmesh_types::time::WallTime;
+
+use crate::members::{Member, Members};
+
+/// What is dirty, and what was built last.
+#[derive(Debug)]
+pub(crate) struct ViewBuilder {
+    cluster: ClusterName,
+    is_changed: bool,
+    are_members_dirty: bool,
+    dirty_owners: BTreeSet<NodeId>,
+    services_of: BTreeMap<NodeId, BTreeSet<ServiceName>>,
+    owners_of: BTreeMap<ServiceName, BTreeSet<NodeId>>,
+    services: BTreeMap<ServiceName, Arc<ServiceView>>,
+    last: Option<Arc<Snapshot>>,
+}
+
+impl ViewBuilder {
+    pub(crate) fn new(cluster: ClusterName) -> Self {
+        Self {
+            cluster,
+            is_changed: false,
+            are_members_dirty: true,
+            dirty_owners: BTreeSet::new(),
+            services_of: BTreeMap::new(),
+            owners_of: BTreeMap::new(),
+            services: BTreeMap::new(),
+            last: None,
+        }
+    }
+
+    /// What a node says of its services or their health changed.
+    pub(crate) fn owner_changed(&mut self, owner: NodeId) {
+        self.dirty_owners.insert(owner);
+        self.is_changed = true;
+    }
+
+    /// How a member is seen changed, and so how its instances are.
+    pub(crate) fn member_changed(&mut self, id: NodeId) {
+        self.are_members_dirty = true;
+        self.owner_changed(id);
+    }
+
+    /// Whether anything changed since this was last asked.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.is_changed)
+    }
+
+    pub(crate) fn build(
+        &mut self,
+        me: NodeId,
+        members: &Members,
+        registry: &Registry,
+        wall: WallTime,
+    ) -> Arc<Snapshot> {
+        if let Some(last) =
+            self.last.as_ref().filter(|_| !self.are_members_dirty && self.dirty_owners.is_empty())
+        {
+            return last.clone();
+        }
+        let owners = core::mem::take(&mut self.dirty_owners);
+        let dirty = self.index(&owners, members, registry);
+        for service in dirty {
+            self.build_service(service, members, registry);
+        }
+        let snapshot = Arc::new(Snapshot {
+            serial: self.last.as_ref().map_or_else(|| first_serial(wall), |last| last.serial.wrapping_add(1)),
+            cluster: self.cluster.clone(),
+            local: members.find(me).expect("a node places itself before it is asked").view.clone(),
+            members: self.members(members),
+            services: self.services.clone(),
+            hosts: Arc::new(hosts(members, registry)),
+            made: wall,
+        });
+        self.are_members_dirty = false;
+        self.last = Some(snapshot.clone());
+        snapshot
+    }
+
+    /// Brings the index of who runs what up to date. Returns the services that must be built anew.
+    fn index(
+        &mut self,
+        owners: &BTreeSet<NodeId>,
+        members: &Members,
+        registry: &Registry,
+    ) -> BTreeSet<ServiceName> {
+        let mut dirty = BTreeSet::new();
+        for owner in owners {
+            let before = self.services_of.remove(owner).unwrap_or_default();
+            let after: BTreeSet<ServiceName> = match members.find(*owner).filter(|member| is_shown(member)) {
+                Some(_) => services_body(registry, *owner)
+                    .map(|body| body.instances.iter().map(|instance| instance.service.clone()).collect())
+                    .unwrap_or_default(),
+                None => BTreeSet::new(),
+            };
+            for gone in before.difference(&after) {
+                if let Some(owners) = self.owners_of.get_mut(gone) {
+                    owners.remove(owner);
+                }
+            }
+            for service in &after {
+                self.owners_of.entry(service.clone()).or_default().insert(*owner);
+            }
+            dirty.extend(before);
+            dirty.extend(after.iter().cloned());
+            if !after.is_empty() {
+                self.services_of.insert(*owner, after);
+            }
+        }
+        dirty
+    }
+
+    fn build_service(&mut self, name: ServiceName, members: &Members, registry: &Registry) {
+        let mut instances = Vec::new();
+        for owner in self.owners_of.get(&name).into_iter().flatten() {
+            let (Some(member), Some(body)) = (members.find(*owner), services_body(registry, *owner)) else {
+                continue;
+            };
+            let health = health_body(registry, *owner);
+            for instance in body.instances.iter().filter(|instance| instance.service == name) {
+                instances.push(InstanceView {
+                    instance: Arc::new(instance.clone()),
+                    member: member.view.clone(),
+                    health: health_of(instance, health),
+                    is_draining: instance.is_draining || body.is_node_draining,
+                });
+            }
+        }
+        if instances.is_empty() {
+            self.owners_of.remove(&name);
+            self.services.remove(&name);
+            return;
+        }
+        instances.sort_by(|a, b| (&a.member.name, &a.instance.id).cmp(&(&b.member.name, &b.instance.id)));
+        self.services.insert(name.clone(), Arc::new(ServiceView { name, instances }));
+    }
+
+    fn members(&self, members: &Members) -> BTreeMap<NodeName, Arc<MemberView>> {
+        match &self.last {
+            Some(last) if !self.are_members_dirty => last.members.clone(),
+            _ => members.iter().map(|member| (member.view.name.clone(), member.view.clone())).collect(),
+        }
+    }
+}
+
+/// Serials begin at the wall clock's seconds, so that they rise over restarts (RFC 1912, 2.2).
+fn first_serial(wall: WallTime) -> u32 {
+    u32::try_from(wall.as_unix_millis() / 1_000 % (1 << 32)).unwrap_or_default()
+}
+
+fn is_shown(member: &Member) -> bool {
+    !matches!(member.view.state, MemberState::Left)
+}
+
+fn services_body(registry: &Registry, owner: NodeId) -> Option<&ServicesBody> {
+    match &*registry.find(owner, Topic::SERVICES)?.body {
+        Body::Services(body) => Some(body),
+        Body::Node(_) | Body::Trust | Body::Health(_) | Body::Forget(..) | Body::Opaque => None,
+    }
+}
+
+fn health_body(registry: &Registry, owner: NodeId) -> Option<&HealthBody> {
+    match &*registry.find(owner, Topic::HEALTH)?.body {
+        Body::Health(body) => Some(body),
+        Body::Node(_) | Body::Trust | Body::Services(_) | Body::Forget(..) | Body::Opaque => None,
+    }
+}
+
+fn health_of(instance: &Instance, health: Option<&HealthBody>) -> Vec<EndpointHealth> {
+    let known = health.and_then(|body| body.instances.iter().find(|known| known.id == instance.id));
+    let unknown = EndpointHealth { state: HealthState::Unknown, since: WallTime::default() };
+    let at = |index| known.and_then(|known| known.endpoints.get(index)).copied().unwrap_or(unknown);
+    (0..instance.endpoints.len()).map(at).collect()
+}
+
+fn hosts(members: &Members, registry: &Registry) -> BTreeMap<IpAddr, Vec<NodeName>> {
+    let mut hosts: BTreeMap<IpAddr, Vec<NodeName>> = BTreeMap::new();
+    for member in members.iter().filter(|member| is_shown(member)) {
+        let instances =
+            services_body(registry, member.identity().id).into_iter().flat_map(|body| &body.instances);
+        let endpoints = instances.flat_map(|instance| &instance.endpoints).map(|endpoint| endpoint.address);
+        for address in member.view.addresses.iter().copied().chain(endpoints) {
+            let names = hosts.entry(address.to_canonical()).or_default();
+            if !names.contains(&member.view.name) {
+                names.push(member.view.name.clone());
+            }
+        }
+    }
+    hosts
+}
