@@ -1,0 +1,376 @@
+//! What members do to each other, on virtual time. Every figure is a bound of the design, not a measurement.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use ringmesh_gossip::message::Push;
+use ringmesh_node::io::{Command, DrainTarget};
+use ringmesh_node::registration::{RawEndpoint, RawRegistration};
+use ringmesh_sim::link::LinkConfig;
+use ringmesh_sim::seal::SimSealer;
+use ringmesh_sim::world::{World, WorldConfig};
+use ringmesh_types::event::EventKind;
+use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified};
+use ringmesh_types::service::HealthState;
+use ringmesh_types::snapshot::MemberState;
+
+const SEEDS: core::ops::Range<u64> = 0..5;
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn world(seed: u64, hosts: usize, loss: f64) -> World {
+    let link = LinkConfig { loss, duplication: loss / 10.0, ..LinkConfig::default() };
+    World::new(seed, &WorldConfig { hosts, link, ..WorldConfig::default() })
+}
+
+/// A mesh that has found itself.
+fn mesh(seed: u64, hosts: usize, loss: f64) -> World {
+    let mut world = world(seed, hosts, loss);
+    world.start_all();
+    let took = world.run_until(secs(60), World::agrees);
+    assert!(took.is_some(), "seed {seed}: {hosts} hosts did not agree in 60 s");
+    world
+}
+
+fn sees_down(world: &mut World, observers: &[usize], subject: usize) -> bool {
+    observers.iter().all(|observer| world.sees(*observer, subject) == Some(MemberState::Down))
+}
+
+fn ever_down(world: &World, name: &str) -> bool {
+    world
+        .events
+        .iter()
+        .any(|(_, _, event)| event.kind == EventKind::Member && event.subject == name && event.to == "Down")
+}
+
+fn sip(host: usize) -> RawRegistration {
+    RawRegistration {
+        id: format!("sip-{host}"),
+        service: "sip".to_owned(),
+        endpoints: vec![RawEndpoint {
+            transport: "udp".to_owned(),
+            address: format!("10.0.0.{}", host + 1),
+            port: 5060,
+            checks: vec![ringmesh_health::spec::RawCheck {
+                kind: "sip".to_owned(),
+                interval: Some("1s".to_owned()),
+                timeout: Some("500ms".to_owned()),
+                ..Default::default()
+            }],
+            ..RawEndpoint::default()
+        }],
+        ..RawRegistration::default()
+    }
+}
+
+fn endpoint(host: usize) -> SocketAddr {
+    format!("10.0.0.{}:5060", host + 1).parse().expect("a socket address")
+}
+
+/// How `observer` sees the sip instance on `host`.
+fn health(world: &mut World, observer: usize, host: usize) -> Option<HealthState> {
+    let snapshot = world.snapshot(observer)?;
+    let service = snapshot.services.get("sip")?;
+    let name = format!("sip-{host}");
+    let instance = service.instances.iter().find(|instance| instance.instance.id.as_str() == name)?;
+    instance.health.first().map(|health| health.state)
+}
+
+#[test]
+fn meshes_of_three_to_fifty_find_themselves() {
+    for (hosts, loss) in [(3, 0.0), (6, 0.0), (6, 0.25), (20, 0.05), (50, 0.0)] {
+        let mut world = world(1, hosts, loss);
+        world.start_all();
+        let limit = if loss > 0.0 { secs(40) } else { secs(3) };
+        assert!(world.run_until(limit, World::agrees).is_some(), "{hosts} hosts at loss {loss}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    let run = |seed| {
+        let mut world = mesh(seed, 6, 0.1);
+        world.crash(3);
+        world.run_for(secs(20));
+        world.trace_hash()
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn a_crashed_member_is_down_everywhere_within_ten_seconds() {
+    for seed in SEEDS {
+        let mut world = mesh(seed, 6, 0.0);
+        world.crash(5);
+        let took = world.run_until(secs(10), |world| sees_down(world, &[0, 1, 2, 3, 4], 5));
+        assert!(took.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_member_that_restarts_is_back_within_three_seconds() {
+    for seed in SEEDS {
+        let mut world = mesh(seed, 6, 0.0);
+        world.crash(5);
+        world.run_for(secs(15));
+        let before = world.node(0).expect("runs").identity();
+        world.start(5);
+        assert!(world.run_until(secs(3), World::agrees).is_some(), "seed {seed}");
+        assert_eq!(world.node(0).expect("runs").identity(), before, "nobody else had to renew");
+    }
+}
+
+#[test]
+fn a_member_that_restarts_within_its_hold_is_never_down() {
+    let mut world = mesh(1, 6, 0.0);
+    for host in 0..6 {
+        world.stop(host);
+        world.run_for(secs(12));
+        world.start(host);
+        assert!(world.run_until(secs(5), World::agrees).is_some(), "host {host}");
+    }
+    for host in 0..6 {
+        assert!(!ever_down(&world, &format!("node-{host}")), "host {host}");
+    }
+}
+
+#[test]
+fn a_member_that_does_not_come_back_from_its_hold_is_down() {
+    let mut world = mesh(1, 6, 0.0);
+    world.stop(5);
+    world.run_for(secs(19));
+    assert_eq!(world.sees(0, 5), Some(MemberState::Holding));
+    world.run_for(secs(2));
+    assert!(sees_down(&mut world, &[0, 1, 2, 3, 4], 5));
+}
+
+#[test]
+fn a_member_that_leaves_is_left_and_not_down() {
+    let mut world = mesh(1, 6, 0.0);
+    world.command(5, Command::Leave);
+    world.crash(5);
+    let left = |world: &mut World| (0..5).all(|observer| world.sees(observer, 5) == Some(MemberState::Left));
+    assert!(world.run_until(Duration::from_millis(500), left).is_some());
+    world.run_for(secs(30));
+    assert!(left(&mut world));
+    world.start(5);
+    assert!(world.run_until(secs(3), World::agrees).is_some());
+}
+
+#[test]
+fn both_sides_of_a_split_agree_again_within_ten_seconds_of_its_end() {
+    for seed in SEEDS {
+        let mut world = mesh(seed, 15, 0.0);
+        world.split(&[0, 3, 6, 9, 12]);
+        world.run_for(secs(30));
+        assert!(sees_down(&mut world, &[0, 3, 6], 1), "seed {seed}");
+        assert!(sees_down(&mut world, &[1, 2, 4], 0), "seed {seed}");
+        world.links.mend();
+        let took = world.run_until(secs(10), World::agrees);
+        assert!(took.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_slow_member_gets_nobody_else_removed() {
+    for seed in SEEDS {
+        let mut world = mesh(seed, 10, 0.0);
+        for _ in 0..20 {
+            world.freeze(4, Duration::from_millis(3_000));
+            world.run_for(secs(4));
+        }
+        for host in (0..10).filter(|host| *host != 4) {
+            assert!(!ever_down(&world, &format!("node-{host}")), "seed {seed}, host {host}");
+        }
+        assert!(world.run_until(secs(20), World::agrees).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_quarter_of_all_packets_lost_removes_nobody() {
+    for seed in 0..3 {
+        let mut world = mesh(seed, 10, 0.25);
+        world.run_for(secs(300));
+        for host in 0..10 {
+            assert!(!ever_down(&world, &format!("node-{host}")), "seed {seed}, host {host}");
+        }
+    }
+}
+
+#[test]
+fn a_mesh_that_was_cut_off_all_at_once_comes_back_from_its_disks() {
+    let mut world = mesh(1, 20, 0.0);
+    world.run_for(secs(30));
+    for host in 0..20 {
+        world.crash(host);
+    }
+    world.run_for(secs(60));
+    for host in 0..20 {
+        world.start(host);
+    }
+    assert!(world.run_until(secs(10), World::agrees).is_some());
+}
+
+#[test]
+fn a_member_alone_keeps_answering_from_what_it_knows() {
+    let mut world = mesh(1, 3, 0.0);
+    for host in 0..3 {
+        world.register(host, sip(host));
+    }
+    world.run_for(secs(5));
+    world.crash(0);
+    world.crash(1);
+    world.run_for(secs(120));
+    let snapshot = world.snapshot(2).expect("runs");
+    assert_eq!(snapshot.services["sip"].instances.len(), 3);
+    assert_eq!(snapshot.serving_members(), 1);
+}
+
+#[test]
+fn a_clock_a_year_ahead_is_refused_and_its_owner_falls_back() {
+    let mut world = world(1, 6, 0.0);
+    world.set_clock_offset(5, 365 * 86_400_000);
+    world.start_all();
+    assert!(world.run_until(secs(5), World::agrees).is_some());
+    let epoch = world.node(5).expect("runs").identity().epoch;
+    assert!(epoch.0 < 1_000, "{epoch} should be the highest known + 1");
+    assert!(world.events.iter().any(|(_, host, event)| *host == 5 && event.kind == EventKind::Refused));
+    world.set_clock_offset(5, 0);
+    world.crash(5);
+    world.run_for(secs(12));
+    world.start(5);
+    assert!(world.run_until(secs(5), World::agrees).is_some(), "with its clock mended it comes back");
+}
+
+#[test]
+fn two_nodes_with_one_name_are_noticed_and_named() {
+    let mut world = world(1, 6, 0.0);
+    world.rename(5, 4);
+    for host in 0..5 {
+        world.start(host);
+    }
+    world.run_for(secs(10));
+    world.start(5);
+    world.run_for(secs(30));
+    let clashes = world.events.iter().filter(|(_, _, event)| event.kind == EventKind::NameClash);
+    let reporters: std::collections::BTreeSet<usize> = clashes.map(|(_, host, _)| *host).collect();
+    assert!(reporters.contains(&4), "the first of the two says so: {reporters:?}");
+    let snapshot = world.snapshot(4).expect("runs");
+    assert!(snapshot.local.clash.is_some());
+    for host in 0..4 {
+        assert!(!ever_down(&world, &format!("node-{host}")));
+    }
+}
+
+fn lie(world: &World, liar: usize, subject: usize) -> Option<Statement> {
+    let identity = world.node(subject)?.identity();
+    let incarnations = 0..4_u16;
+    let accusation = Accusation {
+        accuser: world.id(liar),
+        subject: identity.id,
+        epoch: identity.epoch,
+        revival: identity.revival,
+        incarnation: incarnations.start,
+        evidence: Evidence::ProbeUnanswered,
+        seal: Seal([0; 64]),
+    };
+    Some(Statement::Accusation(
+        Verified::seal_accusation(accusation, &SimSealer(world.id(liar))).into_inner(),
+    ))
+}
+
+#[test]
+fn one_liar_removes_nobody() {
+    let mut world = mesh(1, 6, 0.0);
+    for round in 0..300_u16 {
+        for victim in 0..5 {
+            let Some(Statement::Accusation(mut accusation)) = lie(&world, 5, victim) else {
+                continue;
+            };
+            accusation.incarnation = round / 2;
+            let accusation = Verified::seal_accusation(accusation, &SimSealer(world.id(5))).into_inner();
+            let push = Push::Statements(vec![Statement::Accusation(accusation)]);
+            for told in 0..5 {
+                world.forge_push(5, told, &push);
+            }
+        }
+        world.run_for(Duration::from_millis(100));
+    }
+    world.run_for(secs(20));
+    for host in 0..5 {
+        assert!(!ever_down(&world, &format!("node-{host}")), "host {host}");
+    }
+}
+
+#[test]
+fn whoever_speaks_for_another_is_rejected_and_counted() {
+    let mut world = mesh(1, 4, 0.0);
+    let push = lie(&world, 1, 0).map(|statement| Push::Statements(vec![statement])).expect("runs");
+    let datagram = ringmesh_gossip::message::Datagram::Packet(vec![0; 40]);
+    let bytes =
+        ringmesh_types::wire::encode(ringmesh_types::wire::Channel::Datagram, &datagram).expect("fits");
+    world.forge_datagram(3, 0, bytes);
+    world.forge_push(3, 2, &push);
+    world.run_for(secs(1));
+    assert_eq!(world.node(0).expect("runs").stats().undecodable, 1);
+}
+
+#[test]
+fn a_service_that_dies_is_failing_everywhere_within_its_checks() {
+    for seed in SEEDS {
+        let mut world = mesh(seed, 6, 0.0);
+        for host in 0..3 {
+            world.register(host, sip(host));
+        }
+        let passing = |world: &mut World| {
+            (0..6).all(|observer| {
+                (0..3).all(|host| health(world, observer, host) == Some(HealthState::Passing))
+            })
+        };
+        assert!(world.run_until(secs(3), passing).is_some(), "seed {seed}");
+        world.set_endpoint(1, endpoint(1), false);
+        let limit = Duration::from_millis(1_100 * 2 + 500 + 200);
+        let failing = |world: &mut World| {
+            (0..6).all(|observer| health(world, observer, 1) == Some(HealthState::Failing))
+        };
+        assert!(world.run_until(limit, failing).is_some(), "seed {seed}");
+        world.set_endpoint(1, endpoint(1), true);
+        assert!(world.run_until(secs(4), passing).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn registrations_and_drains_survive_a_crash_with_their_health() {
+    let mut world = mesh(1, 3, 0.0);
+    world.register(2, sip(2));
+    world.run_for(secs(4));
+    world.command(2, Command::Drain(DrainTarget::Node));
+    world.run_for(secs(4));
+    assert!(world.take_answers(2).iter().all(Result::is_ok));
+    world.crash(2);
+    world.start(2);
+    assert_eq!(health(&mut world, 2, 2), Some(HealthState::Passing), "before the first check");
+    world.run_for(secs(2));
+    let snapshot = world.snapshot(0).expect("runs");
+    assert!(snapshot.services["sip"].instances[0].is_draining);
+}
+
+#[test]
+fn a_forgotten_member_stays_away_until_it_starts_again() {
+    let mut world = mesh(1, 4, 0.0);
+    world.crash(3);
+    world.command(0, Command::Forget("node-3".parse().expect("a name")));
+    assert!(world.take_answers(0)[0].is_err(), "it still seems alive");
+    world.run_for(secs(12));
+    world.command(0, Command::Forget("node-3".parse().expect("a name")));
+    assert!(world.take_answers(0)[0].is_ok());
+    let gone = |world: &mut World| (0..3).all(|observer| world.sees(observer, 3).is_none());
+    assert!(world.run_until(secs(2), gone).is_some());
+    world.run_for(secs(60));
+    assert!(gone(&mut world), "no ghost returns");
+    world.start(3);
+    assert!(world.run_until(secs(3), World::agrees).is_some());
+}
