@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Drives the node on a real machine: sockets, disks, clocks and processes, and nothing that decides.
+
+pub mod agent;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod disk;
+pub mod dns_server;
+pub mod driver;
+pub mod events;
+pub mod gate;
+pub mod http;
+pub mod mesh;
+pub mod notify;
+pub mod pki;
+pub mod probes;
+pub mod quic;
+pub mod responder;
+pub mod seal;

@@ -316,9 +316,11 @@ impl Node {
 
     fn on_hello(&mut self, now: Instant, from: Identity, addr: SocketAddr, you_are: Standing) -> Response {
         if let Some(known) = self.members.find(from.id).filter(|member| member.is_serving())
-            && known.identity().addr != from.addr && known.identity().supersedes(&from) {
-                self.notice_clash(now, from, addr);
-            }
+            && known.identity().addr != from.addr
+            && known.identity().supersedes(&from)
+        {
+            self.notice_clash(now, from, addr);
+        }
         if self.is_about_us(you_are) {
             self.renew(now);
             self.settle(now);

@@ -127,6 +127,8 @@ pub enum Input {
         /// Why it is not there.
         result: Result<(), String>,
     },
+    /// Somebody with a certificate of our own name speaks from this address.
+    TwinSeen(SocketAddr),
     /// What the wall clock says now.
     WallClock(WallTime),
     /// The agent is asked to stop: announce a hold, then stop.

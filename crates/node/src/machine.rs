@@ -267,6 +267,10 @@ impl Node {
             }
             Input::Command { ticket, command } => self.on_command(now, ticket, command),
             Input::Persisted { ticket, result } => self.on_persisted(now, ticket, result),
+            Input::TwinSeen(addr) => {
+                let twin = Identity { addr: addr.into(), ..self.membership.identity() };
+                self.notice_clash(now, twin, addr);
+            }
             Input::WallClock(wall) => self.clock = Clock { at: now, wall },
             Input::Shutdown => self.on_shutdown(now),
         }

@@ -1,0 +1,325 @@
+//! Puts an agent together: reads what it must not forget, binds its ports, starts its tasks, and stops in good order.
+
+use core::net::{IpAddr, SocketAddr};
+use core::num::NonZeroUsize;
+use core::sync::atomic::AtomicU64;
+use core::time::Duration;
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ringmesh_dns::zone::ZoneConfig;
+use ringmesh_gossip::admission::Gate;
+use ringmesh_gossip::membership::ProbeConfig;
+use ringmesh_gossip::suspicion::SuspicionConfig;
+use ringmesh_node::io::{Input, Persist, Source};
+use ringmesh_node::registration::RawRegistration;
+use ringmesh_node::{Node, NodeConfig, Restored};
+use ringmesh_types::ids::Epoch;
+use ringmesh_types::limits::{BATCH_STATEMENTS_MAX, HTTP_BODY_BYTES_MAX};
+use ringmesh_types::sealed::Statement;
+use ringmesh_types::time::Instant;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, wall_now};
+use crate::config::{Cidr, Config, DeclaredService, Seed};
+use crate::disk::{self, Remembered, Store, StoreError};
+use crate::dns_server::{self, DnsHandler};
+use crate::driver::{self, Driver, Published};
+use crate::events::Recorder;
+use crate::gate::{self, GateStats};
+use crate::http::{self, Api};
+use crate::mesh::{Doors, Mesh, MeshError};
+use crate::notify;
+use crate::pki::{Authority, Credentials, PkiError, Validity};
+use crate::seal::{ChainChecker, DocumentSealer, TrustError, trust_body};
+
+/// Why an agent could not start. Every message names the thing, the cause and the cure.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The folder for what it must not forget.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certificates.
+    #[error("tls: {0}")]
+    Pki(#[from] PkiError),
+    /// What vouches for the document key.
+    #[error("tls: {0}")]
+    Trust(#[from] TrustError),
+    /// The mesh port.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// A port for DNS or HTTP.
+    #[error("{0}")]
+    Bind(String),
+    /// A setting that only shows itself as wrong now.
+    #[error("{0}")]
+    Setting(String),
+    /// The operating system.
+    #[error("the operating system: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Starts the agent that `config` describes and runs it until `stop` says so or it leaves.
+///
+/// # Errors
+/// If it could not start; what was on disk before is untouched.
+pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), StartError> {
+    let clock = Clock::start();
+    let recorder = Arc::new(Recorder::default());
+    let credentials = credentials(&config)?;
+    let store = Store::open(&config.node.data_dir)?;
+    let mut remembered = store.remember(|why| tracing::warn!(why, "a file of an earlier life"));
+    let epoch = remembered.epoch.next().max(Epoch(wall_now().as_unix_millis()));
+    store.write(&Persist::Epoch(epoch)).map_err(StartError::Setting)?;
+    let secret = store.secret(rand::random())?;
+
+    let dns_sockets = bind_dns(&config).await?;
+    let http_listener =
+        http::bind(config.http.listen).await.map_err(|error| StartError::Bind(error.to_string()))?;
+    let (urgent_door, urgent) = mpsc::channel(4_096);
+    let (bulk_door, bulk) = mpsc::channel(256);
+    let (gate_door, batches) = mpsc::channel(256);
+    let doors = Doors { urgent: urgent_door.clone(), bulk: bulk_door.clone(), gate: gate_door };
+    let mesh = Mesh::start(config.mesh.listen, &credentials, &secret, doors, recorder.clone())?;
+
+    let sealer = DocumentSealer::from_secret(&secret);
+    let body = trust_body(&credentials, &sealer)?;
+    let node_config = node_config(&config, body, resolve(&config.mesh.seeds).await)?;
+    let view = core::mem::take(&mut remembered.view);
+    let mut node = Node::new(
+        clock.now(),
+        wall_now(),
+        epoch,
+        node_config,
+        restored(remembered),
+        Box::new(sealer),
+        rand::random(),
+    );
+    let mut gate = Gate::new(ChainChecker::new(credentials.cluster.clone(), credentials.roots.clone()));
+    restore_view(&mut node, &mut gate, clock, view);
+
+    let snapshot = Arc::new(ArcSwap::new(node.snapshot(clock.now())));
+    let published = Arc::new(Published {
+        snapshot: snapshot.clone(),
+        stats: ArcSwap::from_pointee((node.stats(), node.membership_stats())),
+        root: AtomicU64::new(node.root_digest()),
+        documents: AtomicU64::new(node.documents() as u64),
+        turns: AtomicU64::new(0),
+        turn_us_max: AtomicU64::new(0),
+    });
+    let gate_stats = Arc::new(GateStats::default());
+    let gate_thread = {
+        let stats = gate_stats.clone();
+        move || gate::run(gate, clock, batches, &bulk_door, &stats)
+    };
+    std::thread::Builder::new().name("gate".to_owned()).spawn(gate_thread)?;
+    let (disk_door, wishes) = mpsc::channel(1_024);
+    let disk_thread = {
+        let urgent = urgent_door.clone();
+        move || disk::run(&store, wishes, &urgent, |why| tracing::warn!(why, "the disk"))
+    };
+    let disk_thread = std::thread::Builder::new().name("disk".to_owned()).spawn(disk_thread)?;
+
+    let zone = Arc::new(zone_config(&config)?);
+    let shutdown = CancellationToken::new();
+    let dns = DnsHandler::new(snapshot, zone.clone(), allows(&config.dns.allow), rand::random());
+    let dns_listen = config.dns.listen.clone();
+    let dns_tasks: Vec<_> = dns_sockets
+        .into_iter()
+        .map(|sockets| tokio::spawn(dns_server::serve(sockets, dns.clone(), shutdown.clone())))
+        .collect();
+    let (handle, calls) = driver::calls();
+    let api = Arc::new(Api {
+        handle,
+        published: published.clone(),
+        recorder: recorder.clone(),
+        zone,
+        mesh: mesh.clone(),
+        gate: gate_stats,
+        dns,
+        dns_listen,
+        domain: config.dns.domain.clone(),
+        started: std::time::Instant::now(),
+        is_allowed: allows(&config.http.allow),
+        requests: AtomicU64::new(0),
+    });
+    let http_task = tokio::spawn(http::serve(http_listener, api, shutdown.clone()));
+
+    notify::ready(&published);
+    tracing::info!(
+        node = %config.node.name,
+        cluster = %config.node.cluster,
+        epoch = %epoch,
+        mesh = %config.mesh.listen,
+        http = %config.http.listen,
+        dns = ?config.dns.listen,
+        "agent started"
+    );
+    let driver = Driver {
+        node,
+        clock,
+        mesh,
+        disk: disk_door,
+        urgent,
+        urgent_door,
+        bulk,
+        calls,
+        stop,
+        published,
+        recorder,
+        waiting: HashMap::new(),
+        tickets: 0,
+        probes: driver::probe_permits(),
+        is_view_dirty: true,
+        last_publish: Instant::START,
+        is_stopping: false,
+    };
+    driver.run().await;
+    notify::stopping();
+    shutdown.cancel();
+    let _ = tokio::time::timeout(Duration::from_millis(500), async {
+        for task in dns_tasks {
+            let _ = task.await;
+        }
+        let _ = http_task.await;
+    })
+    .await;
+    let _ = tokio::task::spawn_blocking(move || disk_thread.join()).await;
+    tracing::info!(node = %config.node.name, "agent stopped");
+    Ok(())
+}
+
+/// The certificates that the configuration names, or ones of a CA that this agent makes for itself alone.
+fn credentials(config: &Config) -> Result<Credentials, StartError> {
+    let credentials = match &config.tls {
+        Some(tls) => Credentials::load(&tls.certificate, &tls.key, &tls.ca)?,
+        None => dev_credentials(config)?,
+    };
+    if credentials.name != config.node.name || credentials.cluster != config.node.cluster {
+        return Err(StartError::Setting(format!(
+            "tls.certificate: it is for node {} of cluster {}, the configuration says node {} of cluster {}",
+            credentials.name, credentials.cluster, config.node.name, config.node.cluster
+        )));
+    }
+    Ok(credentials)
+}
+
+/// Certificates of a development CA in the data folder, made at the first start.
+fn dev_credentials(config: &Config) -> Result<Credentials, StartError> {
+    let folder: PathBuf = config.node.data_dir.join("dev-ca");
+    std::fs::create_dir_all(&folder)?;
+    let path = |name: &str| folder.join(name);
+    let now = wall_now().as_unix_millis() / 1_000;
+    let authority = match (std::fs::read_to_string(path("ca.pem")), std::fs::read_to_string(path("ca.key"))) {
+        (Ok(certificate), Ok(key)) => Authority::from_pem(&certificate, &key)?,
+        _ => {
+            let made = Authority::generate(&config.node.cluster, now)?;
+            std::fs::write(path("ca.pem"), made.cert_pem())?;
+            std::fs::write(path("ca.key"), made.key_pem())?;
+            made
+        }
+    };
+    let validity = Validity { not_before_unix_s: now - 3_600, not_after_unix_s: now + 90 * 86_400 };
+    let issued = authority.issue(&config.node.cluster, &config.node.name, validity)?;
+    Ok(Credentials::from_pem(&issued.cert_pem, &issued.key_pem, authority.cert_pem())?)
+}
+
+async fn bind_dns(config: &Config) -> Result<Vec<dns_server::DnsSockets>, StartError> {
+    let mut sockets = Vec::new();
+    for listen in &config.dns.listen {
+        let bound = dns_server::bind(*listen).await.map_err(|error| StartError::Bind(error.to_string()))?;
+        sockets.push(bound);
+    }
+    Ok(sockets)
+}
+
+fn zone_config(config: &Config) -> Result<ZoneConfig, StartError> {
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let dns = &config.dns;
+    ZoneConfig::new(&dns.domain, seconds(dns.ttl), seconds(dns.negative_ttl), dns.default_sip_service.clone())
+        .map_err(|why| StartError::Setting(format!("dns.domain: {why}")))
+}
+
+fn allows(cidrs: &[Cidr]) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
+    let cidrs = cidrs.to_vec();
+    Arc::new(move |address| cidrs.iter().any(|cidr| cidr.contains(address)))
+}
+
+fn node_config(
+    config: &Config,
+    trust_body: Vec<u8>,
+    seeds: Vec<SocketAddr>,
+) -> Result<NodeConfig, StartError> {
+    Ok(NodeConfig {
+        cluster: config.node.cluster.clone(),
+        name: config.node.name.clone(),
+        zone: config.node.zone.clone(),
+        region: config.node.region.clone(),
+        mesh: config.mesh.advertise,
+        addresses: config.node.addresses.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        seeds,
+        declared: config.services.iter().map(declared).collect::<Result<_, _>>()?,
+        probe: ProbeConfig {
+            period: config.mesh.probe_interval,
+            timeout: config.mesh.probe_timeout,
+            indirect: NonZeroUsize::MIN.saturating_add(2),
+        },
+        suspicion: SuspicionConfig { min: config.mesh.suspicion_min, max: config.mesh.suspicion_max },
+        hold: config.mesh.hold,
+        is_allowed: allows(&config.mesh.advertise_allowed),
+        trust_body,
+    })
+}
+
+fn declared(service: &DeclaredService) -> Result<RawRegistration, StartError> {
+    let size = service.body.to_string().len();
+    if size > HTTP_BODY_BYTES_MAX {
+        return Err(StartError::Setting(format!("line {}: the service is too large", service.line)));
+    }
+    serde_json::from_value(service.body.clone())
+        .map_err(|error| StartError::Setting(format!("line {}: service: {error}", service.line)))
+}
+
+/// The addresses of the seeds. A name that does not resolve now is left out, loudly.
+async fn resolve(seeds: &[Seed]) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for seed in seeds {
+        let looked_up =
+            tokio::time::timeout(Duration::from_secs(2), tokio::net::lookup_host(seed.as_str())).await;
+        match looked_up {
+            Ok(Ok(found)) => addresses.extend(found),
+            Ok(Err(error)) => tracing::warn!(%seed, %error, "mesh.seeds: does not resolve"),
+            Err(_) => tracing::warn!(%seed, "mesh.seeds: does not resolve within 2 s"),
+        }
+    }
+    addresses
+}
+
+fn restored(remembered: Remembered) -> Restored {
+    Restored {
+        registrations: remembered.registrations,
+        health: remembered.health.into_iter().collect(),
+        peers: remembered.peers,
+    }
+}
+
+/// Shows the node what the mesh looked like, so that its first answer is not an empty one.
+fn restore_view(
+    node: &mut Node,
+    gate: &mut Gate<ChainChecker>,
+    clock: Clock,
+    view: Vec<ringmesh_types::document::Document>,
+) {
+    let statements: Vec<Statement> = view.into_iter().map(Statement::Document).collect();
+    let mut admitted = gate.admit(clock.now(), statements).admitted;
+    while !admitted.is_empty() {
+        let rest = admitted.split_off(admitted.len().min(BATCH_STATEMENTS_MAX));
+        let statements = core::mem::replace(&mut admitted, rest);
+        node.handle(clock.now(), Input::Statements { source: Source::Disk, statements });
+    }
+}

@@ -1,0 +1,404 @@
+//! Serves DNS on UDP and TCP from the current snapshot. What is answered is decided by `ringmesh_dns`; here it is
+//! received, counted and sent.
+//!
+//! UDP is read and answered in place: nothing is kept per asker, so nothing can pile up. TCP is hickory-server's, which
+//! does pipelining, idle time-outs and back pressure per connection (RFC 7766 6.2, RFC 9210 4).
+//!
+//! Invariant: an agent always answers. A failed receive or a lost listener is waited out, never the end.
+
+use core::net::{IpAddr, SocketAddr};
+use core::pin::Pin;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hickory_proto::op::{Header, HeaderCounts, Message, ResponseCode};
+use hickory_server::Server;
+use hickory_server::net::runtime::Time;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use ringmesh_dns::answer::{self, Via};
+use ringmesh_dns::selection::mix;
+use ringmesh_dns::zone::ZoneConfig;
+use ringmesh_types::snapshot::Snapshot;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// How long a connection may be silent.
+const TCP_IDLE: Duration = Duration::from_secs(10);
+/// Responses that wait for a slow reader of one connection at most.
+const TCP_RESPONSES_MAX: usize = 32;
+/// Bytes of a request over UDP at most; questions are far shorter, and the rest of a longer one is cut off.
+const REQUEST_BYTES_MAX: usize = 4_096;
+/// How long to wait after the system refused to receive.
+const RECEIVE_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How long to wait before a lost listener is opened again.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What was asked and answered since the start.
+#[derive(Debug, Default)]
+pub struct DnsStats {
+    /// Requests of any kind.
+    pub queries: AtomicU64,
+    /// How many of them came over TCP.
+    pub over_tcp: AtomicU64,
+    /// Requests that got no response at all: fragments of messages, and responses sent to us.
+    pub unanswered: AtomicU64,
+    /// Responses that a name does not exist.
+    pub nxdomain: AtomicU64,
+    /// Responses that a name is none of our business, or an asker none of our clients.
+    pub refused: AtomicU64,
+    /// Responses that a request cannot be read.
+    pub formerr: AtomicU64,
+    /// Responses that send the asker to TCP.
+    pub truncated: AtomicU64,
+    /// Responses that could not be sent.
+    pub unsent: AtomicU64,
+}
+
+impl DnsStats {
+    fn count(&self, code: ResponseCode, is_truncated: bool) {
+        let counters = [
+            (code == ResponseCode::NXDomain, &self.nxdomain),
+            (code == ResponseCode::Refused, &self.refused),
+            (code == ResponseCode::FormErr, &self.formerr),
+            (is_truncated, &self.truncated),
+        ];
+        for (_, counter) in counters.into_iter().filter(|(applies, _)| *applies) {
+            increment(counter);
+        }
+    }
+}
+
+fn increment(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Answers requests; cheap to clone, all clones are one.
+#[derive(Clone)]
+pub struct DnsHandler {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    config: Arc<ZoneConfig>,
+    is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    draws: AtomicU64,
+    stats: DnsStats,
+}
+
+impl DnsHandler {
+    /// A handler that answers from whatever snapshot is current, to whom `is_allowed` allows; others are refused.
+    /// Agents with different `seed` draw targets in different orders.
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        config: Arc<ZoneConfig>,
+        is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+        seed: u64,
+    ) -> Self {
+        let (draws, stats) = (AtomicU64::new(seed), DnsStats::default());
+        Self { shared: Arc::new(Shared { snapshot, config, is_allowed, draws, stats }) }
+    }
+
+    /// What was asked and answered so far.
+    pub fn stats(&self) -> &DnsStats {
+        &self.shared.stats
+    }
+
+    fn draw(&self) -> u64 {
+        mix(self.shared.draws.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The response to a datagram, if it gets one.
+    fn answer_datagram(&self, bytes: &[u8], from: IpAddr) -> Option<Vec<u8>> {
+        let Shared { snapshot, config, is_allowed, stats, .. } = &*self.shared;
+        increment(&stats.queries);
+        let response = if is_allowed(from) {
+            answer::respond(config, &snapshot.load(), bytes, Via::Udp, self.draw())
+        } else {
+            answer::refuse(bytes)
+        };
+        match response.as_deref() {
+            // RFC 1035, 4.1.1: TC and the response code are in the third and fourth byte.
+            Some([_, _, flags, code, ..]) => {
+                stats.count(ResponseCode::from_low(*code), flags & 0b10 != 0);
+            }
+            Some(_) | None => increment(&stats.unanswered),
+        }
+        response
+    }
+
+    /// The response to a request on a connection.
+    fn answer_request(&self, request: &Request) -> Message {
+        let Shared { snapshot, config, is_allowed, stats, .. } = &*self.shared;
+        increment(&stats.queries);
+        increment(&stats.over_tcp);
+        let response = match Message::from_vec(request.as_slice()) {
+            Ok(message) if is_allowed(request.src().ip()) => {
+                answer::answer(config, &snapshot.load(), &message, Via::Tcp, self.draw())
+            }
+            Ok(message) => answer::refusal(&message),
+            Err(_) => {
+                Message::error_msg(request.metadata.id, request.metadata.op_code, ResponseCode::FormErr)
+            }
+        };
+        stats.count(response.metadata.response_code, response.metadata.truncation);
+        response
+    }
+}
+
+/// The signature is what `async_trait` makes of the trait's; one function is no reason to depend on it.
+impl RequestHandler for DnsHandler {
+    fn handle_request<'life0, 'life1, 'async_trait, R, T>(
+        &'life0 self,
+        request: &'life1 Request,
+        mut response_handle: R,
+    ) -> Pin<Box<dyn Future<Output = ResponseInfo> + Send + 'async_trait>>
+    where
+        R: ResponseHandler + 'async_trait,
+        T: Time + 'async_trait,
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async move {
+            let response = self.answer_request(request);
+            let written = MessageResponseBuilder::new(&request.queries, response.edns.as_ref()).build(
+                response.metadata,
+                response.answers.iter(),
+                response.authorities.iter(),
+                [],
+                response.additionals.iter(),
+            );
+            match response_handle.send_response(written).await {
+                Ok(info) => info,
+                Err(error) => {
+                    increment(&self.shared.stats.unsent);
+                    debug!(%error, "dns response not sent");
+                    ResponseInfo::from(Header {
+                        metadata: response.metadata,
+                        counts: HeaderCounts::default(),
+                    })
+                }
+            }
+        })
+    }
+}
+
+/// Why DNS cannot be served on an address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve DNS on {addr} over {transport}")]
+pub struct ConfigBindError {
+    /// The address.
+    pub addr: SocketAddr,
+    /// What does not work there.
+    pub transport: &'static str,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// Where requests arrive: one address, both transports (RFC 7766, 5: TCP is not optional).
+#[derive(Debug)]
+pub struct DnsSockets {
+    /// The address, with the port that the system chose if it was asked to.
+    pub addr: SocketAddr,
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+/// Opens `addr` for UDP and TCP.
+///
+/// # Errors
+/// If either is taken or not allowed; nothing stays open then.
+pub async fn bind(addr: SocketAddr) -> Result<DnsSockets, ConfigBindError> {
+    let failed = |transport| move |source| ConfigBindError { addr, transport, source };
+    let udp = UdpSocket::bind(addr).await.map_err(failed("udp"))?;
+    let addr = udp.local_addr().map_err(failed("udp"))?;
+    let tcp = TcpListener::bind(addr).await.map_err(failed("tcp"))?;
+    Ok(DnsSockets { addr, udp, tcp })
+}
+
+/// Answers on `sockets` until `shutdown`.
+pub async fn serve(sockets: DnsSockets, handler: DnsHandler, shutdown: CancellationToken) {
+    let DnsSockets { addr, udp, tcp } = sockets;
+    tokio::join!(serve_udp(&udp, &handler, &shutdown), serve_tcp(addr, tcp, &handler, &shutdown));
+}
+
+async fn serve_udp(socket: &UdpSocket, handler: &DnsHandler, shutdown: &CancellationToken) {
+    let mut buffer = vec![0; REQUEST_BYTES_MAX];
+    loop {
+        let received = tokio::select! {
+            () = shutdown.cancelled() => return,
+            received = socket.recv_from(&mut buffer) => received,
+        };
+        match received {
+            // Nobody listens on port 0: the source is forged, and a response would fail.
+            Ok((_, from)) if from.port() == 0 => increment(&handler.stats().unanswered),
+            Ok((length, from)) => answer_from(socket, handler, &buffer[..length], from).await,
+            Err(error) => {
+                debug!(%error, "dns request not received");
+                tokio::time::sleep(RECEIVE_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn answer_from(socket: &UdpSocket, handler: &DnsHandler, bytes: &[u8], from: SocketAddr) {
+    let Some(response) = handler.answer_datagram(bytes, from.ip()) else {
+        return;
+    };
+    if let Err(error) = socket.send_to(&response, from).await {
+        increment(&handler.stats().unsent);
+        debug!(%error, "dns response not sent");
+    }
+}
+
+async fn serve_tcp(
+    addr: SocketAddr,
+    listener: TcpListener,
+    handler: &DnsHandler,
+    shutdown: &CancellationToken,
+) {
+    let mut listener = Some(listener);
+    while let Some(open) = listener.take() {
+        let mut server = Server::new(handler.clone());
+        server.register_listener(open, TCP_IDLE, TCP_RESPONSES_MAX);
+        tokio::select! {
+            () = shutdown.cancelled() => {
+                if let Err(error) = server.shutdown_gracefully().await {
+                    debug!(%error, "dns over tcp did not stop cleanly");
+                }
+            }
+            // One aborted connection can take hickory-server's listener with it.
+            ended = server.block_until_done() => {
+                warn!(?ended, "dns over tcp lost its listener");
+                listener = listen_again(addr, shutdown).await;
+            }
+        }
+    }
+}
+
+/// A new listener as soon as the system gives one, or `None` on shutdown.
+async fn listen_again(addr: SocketAddr, shutdown: &CancellationToken) -> Option<TcpListener> {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(LISTEN_AGAIN_AFTER) => {}
+        }
+        match TcpListener::bind(addr).await {
+            Ok(listener) => return Some(listener),
+            Err(error) => warn!(%error, "dns over tcp has no listener"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use hickory_proto::op::{MessageType, OpCode, Query};
+    use hickory_proto::rr::{Name, RecordType};
+    use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
+    use ringmesh_types::snapshot::{MemberState, MemberView};
+    use ringmesh_types::time::WallTime;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    #[tokio::test]
+    async fn rfc_7766_udp_and_tcp_give_the_same_answer() {
+        let (addr, handler, shutdown) = start(true).await;
+        let (udp, tcp) = (ask_udp(addr).await, ask_tcp(addr).await);
+        assert_eq!(udp, tcp);
+        assert_eq!((udp.answers.len(), udp.additionals.len()), (1, 1));
+        assert!(udp.metadata.authoritative && !udp.metadata.truncation);
+        assert_eq!(udp.queries[0].name.to_ascii(), "M.tEsT.", "0x20");
+        assert_eq!(handler.stats().queries.load(Ordering::Relaxed), 2);
+        assert_eq!(handler.stats().over_tcp.load(Ordering::Relaxed), 1);
+        shutdown.cancel();
+    }
+
+    #[tokio::test]
+    async fn strangers_are_refused() {
+        let (addr, handler, shutdown) = start(false).await;
+        for response in [ask_udp(addr).await, ask_tcp(addr).await] {
+            assert_eq!(response.metadata.response_code, ResponseCode::Refused);
+            assert!(response.answers.is_empty());
+        }
+        assert_eq!(handler.stats().refused.load(Ordering::Relaxed), 2);
+        shutdown.cancel();
+    }
+
+    async fn start(is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
+        let config = ZoneConfig::new("m.test", 5, 15, "sip".parse().expect("a name")).expect("a valid zone");
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot()));
+        let handler = DnsHandler::new(snapshot, Arc::new(config), Arc::new(move |_| is_allowed), 1);
+        let sockets = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("loopback has a free port");
+        let (addr, shutdown) = (sockets.addr, CancellationToken::new());
+        tokio::spawn(serve(sockets, handler.clone(), shutdown.clone()));
+        (addr, handler, shutdown)
+    }
+
+    fn question() -> Vec<u8> {
+        let name = Name::from_ascii("M.tEsT.").expect("a domain name");
+        let mut request = Message::new(7, MessageType::Query, OpCode::Query);
+        request.queries = vec![Query::query(name, RecordType::NS)];
+        request.to_vec().expect("a request can be written")
+    }
+
+    async fn ask_udp(addr: SocketAddr) -> Message {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        socket.send_to(&question(), addr).await.expect("loopback sends");
+        let mut buffer = vec![0; 1_500];
+        let length = socket.recv(&mut buffer).await.expect("a response arrives");
+        Message::from_vec(&buffer[..length]).expect("a response can be read")
+    }
+
+    async fn ask_tcp(addr: SocketAddr) -> Message {
+        let mut stream = TcpStream::connect(addr).await.expect("the agent listens");
+        let question = question();
+        let length = u16::try_from(question.len()).expect("a question is short");
+        let framed = [length.to_be_bytes().as_slice(), question.as_slice()].concat();
+        stream.write_all(&framed).await.expect("loopback sends");
+        let length = stream.read_u16().await.expect("a response arrives");
+        let mut buffer = vec![0; usize::from(length)];
+        stream.read_exact(&mut buffer).await.expect("a response arrives");
+        Message::from_vec(&buffer).expect("a response can be read")
+    }
+
+    fn snapshot() -> Snapshot {
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let local = Arc::new(MemberView {
+            name: "a".parse().expect("a name"),
+            identity: Identity {
+                id: NodeId::from_bytes([0; 8]),
+                epoch: Epoch(1),
+                revival: 0,
+                addr: MeshAddr::from(SocketAddr::new(address, 7300)),
+            },
+            zone: "z".parse().expect("a name"),
+            region: "r".parse().expect("a name"),
+            addresses: vec![address],
+            agent_version: "0.1.0".to_owned(),
+            state: MemberState::Alive,
+            since: WallTime::from_unix_millis(1),
+            cause: "test".into(),
+            incarnation: 0,
+            clash: None,
+            is_self: true,
+        });
+        Snapshot {
+            serial: 1,
+            cluster: "test".parse().expect("a name"),
+            members: BTreeMap::from([(local.name.clone(), Arc::clone(&local))]),
+            services: BTreeMap::new(),
+            hosts: Arc::new(BTreeMap::from([(address, vec![local.name.clone()])])),
+            local,
+            made: WallTime::from_unix_millis(1),
+        }
+    }
+}

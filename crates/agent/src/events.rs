@@ -1,0 +1,127 @@
+//! The recorder: the last events of this agent, in memory, numbered, with their causes.
+
+use core::net::SocketAddr;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+
+use ringmesh_types::event::{Event, EventKind, Severity};
+use ringmesh_types::limits::EVENTS_KEPT;
+use ringmesh_types::time::WallTime;
+
+use crate::clock::wall_now;
+
+/// Keeps the last 1,024 events.
+#[derive(Debug, Default)]
+pub struct Recorder(Mutex<Recorded>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    events: VecDeque<Event>,
+    sequence: u64,
+    /// What was refused last: a peer that tries again and again is told of once a minute.
+    refused: VecDeque<(String, WallTime)>,
+}
+
+const REFUSALS_REMEMBERED: usize = 64;
+const REFUSAL_EVERY_MS: u64 = 60_000;
+
+impl Recorder {
+    fn recorded(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Numbers an event, keeps it and logs it.
+    pub fn record(&self, event: Event) {
+        let Event { kind, subject, from, to, cause, severity, .. } = &event;
+        match severity {
+            Severity::Info => tracing::info!(?kind, subject, from, to, cause, "event"),
+            Severity::Warning => tracing::warn!(?kind, subject, from, to, cause, "event"),
+        }
+        let mut recorded = self.recorded();
+        recorded.sequence += 1;
+        let sequence = recorded.sequence;
+        if recorded.events.len() >= EVENTS_KEPT {
+            recorded.events.pop_front();
+        }
+        recorded.events.push_back(Event { sequence, ..event });
+    }
+
+    /// The last `limit` events after number `since`, oldest first.
+    pub fn since(&self, since: u64, limit: usize) -> Vec<Event> {
+        let recorded = self.recorded();
+        let after = recorded.events.iter().filter(|event| event.sequence > since);
+        let skip = after.clone().count().saturating_sub(limit);
+        after.skip(skip).cloned().collect()
+    }
+
+    /// A peer that came was not taken in.
+    pub(crate) fn refused(&self, addr: SocketAddr, why: &str) {
+        self.tell(format!("peer at {addr}"), "refused", why);
+    }
+
+    /// A peer that was dialled did not take us in, or did not answer.
+    pub(crate) fn dial_failed(&self, addr: SocketAddr, why: &str) {
+        if why.starts_with("no answer") {
+            tracing::debug!(%addr, why, "dial failed");
+        } else {
+            self.tell(format!("peer at {addr}"), "not reached", why);
+        }
+    }
+
+    fn tell(&self, subject: String, to: &str, cause: &str) {
+        let now = wall_now();
+        let key = format!("{subject} {to} {cause}");
+        {
+            let refused = &mut self.recorded().refused;
+            refused.retain(|(_, at)| now.as_unix_millis() < at.as_unix_millis() + REFUSAL_EVERY_MS);
+            if refused.iter().any(|(known, _)| *known == key) {
+                return;
+            }
+            if refused.len() >= REFUSALS_REMEMBERED {
+                refused.pop_front();
+            }
+            refused.push_back((key, now));
+        }
+        self.record(Event {
+            sequence: 0,
+            time: now,
+            kind: EventKind::Refused,
+            severity: Severity::Warning,
+            subject,
+            from: String::new(),
+            to: to.to_owned(),
+            cause: cause.to_owned(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 7300))
+    }
+
+    #[test]
+    fn a_refusal_that_repeats_is_recorded_once() {
+        let recorder = Recorder::default();
+        for _ in 0..10 {
+            recorder.refused(addr(), "another cluster");
+        }
+        recorder.refused(addr(), "expired");
+        assert_eq!(recorder.since(0, 100).len(), 2);
+    }
+
+    #[test]
+    fn the_recorder_is_bounded_and_numbers_on() {
+        let recorder = Recorder::default();
+        for number in 0..EVENTS_KEPT + 10 {
+            recorder.refused(addr(), &number.to_string());
+        }
+        let events = recorder.since(0, usize::MAX);
+        assert_eq!(events.len(), EVENTS_KEPT);
+        assert_eq!(events.last().map(|event| event.sequence), Some(EVENTS_KEPT as u64 + 10));
+        assert_eq!(recorder.since(0, 3).len(), 3);
+    }
+}

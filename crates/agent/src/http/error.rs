@@ -1,0 +1,60 @@
+//! Errors as `{"error", "detail"}` with the status that fits.
+
+use axum::Json;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use ringmesh_node::io::{CommandError, CommandErrorKind};
+use serde_json::json;
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    error: &'static str,
+    detail: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, error: &'static str, detail: String) -> Self {
+        Self { status, error, detail }
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid request", detail.into())
+    }
+
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not found", detail.into())
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        let (status, what) = match error.kind {
+            CommandErrorKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid request"),
+            CommandErrorKind::NotFound => (StatusCode::NOT_FOUND, "not found"),
+            CommandErrorKind::Conflict => (StatusCode::CONFLICT, "conflict"),
+            CommandErrorKind::Disk => (StatusCode::INSUFFICIENT_STORAGE, "not kept"),
+        };
+        Self::new(status, what, error.detail)
+    }
+}
+
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> Self {
+        let status = rejection.status();
+        let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
+            format!("a body may have {} bytes", ringmesh_types::limits::HTTP_BODY_BYTES_MAX)
+        } else {
+            rejection.body_text()
+        };
+        Self::new(status, "the body cannot be read", detail)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.error, "detail": self.detail }))).into_response()
+    }
+}

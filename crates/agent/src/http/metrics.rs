@@ -1,0 +1,120 @@
+//! Prometheus text: plain counters of every part, rendered when asked for.
+
+use core::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use ringmesh_types::snapshot::MemberState;
+
+use super::Api;
+
+struct Page(String);
+
+impl Page {
+    fn add(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        let _ = writeln!(
+            self.0,
+            "# HELP ringmesh_{name} {help}\n# TYPE ringmesh_{name} {kind}\nringmesh_{name} {value}"
+        );
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: &AtomicU64) {
+        self.add(name, "counter", help, value.load(Ordering::Relaxed));
+    }
+}
+
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    let mut page = Page(String::with_capacity(8_192));
+    members(&mut page, &api);
+    node(&mut page, &api);
+    mesh(&mut page, &api);
+    dns(&mut page, &api);
+    page.counter("http_requests_total", "HTTP requests.", &api.requests);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0)
+}
+
+fn members(page: &mut Page, api: &Api) {
+    let snapshot = api.published.snapshot.load();
+    page.0.push_str("# HELP ringmesh_members Members by state.\n# TYPE ringmesh_members gauge\n");
+    for state in ["Alive", "Suspect", "Holding", "Down", "Left"] {
+        let count = snapshot.members.values().filter(|member| member.state.as_str() == state).count();
+        let _ = writeln!(page.0, "ringmesh_members{{state=\"{}\"}} {count}", state.to_ascii_lowercase());
+    }
+    let clashes = snapshot.members.values().filter(|member| member.clash.is_some()).count();
+    page.add("member_clashes", "gauge", "Members whose name is used twice.", clashes as u64);
+    page.add("services", "gauge", "Services that are known.", snapshot.services.len() as u64);
+    let instances: usize = snapshot.services.values().map(|service| service.instances.len()).sum();
+    page.add("instances", "gauge", "Instances that are known.", instances as u64);
+    let is_alone =
+        snapshot.members.values().all(|member| member.is_self || !matches!(member.state, MemberState::Alive));
+    page.add("agent_isolated", "gauge", "1 if no other member is alive.", u64::from(is_alone));
+}
+
+fn node(page: &mut Page, api: &Api) {
+    let stats = api.published.stats.load();
+    let (node, membership) = (&stats.0, &stats.1);
+    for (name, help, value) in [
+        ("node_impostors_total", "Packets whose sender is not who its certificate says.", node.impostors),
+        ("node_undecodable_total", "Packets that did not decode.", node.undecodable),
+        ("node_stale_packets_total", "Packets of an earlier life of their sender.", node.stale_packets),
+        ("node_strangers_total", "Packets of senders whose node document had not come yet.", node.strangers),
+        ("documents_refused_total", "Documents that were refused.", node.documents_refused),
+        ("documents_merged_total", "Documents that were news.", node.documents_merged),
+        ("documents_repeated_total", "Documents that were known already.", node.documents_repeated),
+        ("documents_echoed_total", "Peers that were told something newer.", node.echoes),
+        ("accusations_counted_total", "Accusations that counted.", node.accusations_counted),
+        ("accusations_void_total", "Accusations that did not.", node.accusations_void),
+        ("members_declared_down_total", "Members that were declared Down here.", node.downs),
+        ("node_refutations_total", "Accusations that this node refuted.", node.refutations),
+        ("node_renewals_total", "Times this node renewed because it was held Down.", node.renewals),
+        ("probes_failed_total", "Probes of members that were not answered.", membership.probes_failed),
+        (
+            "claims_removed_total",
+            "Claims about third parties taken out of packets.",
+            membership.claims_removed,
+        ),
+    ] {
+        page.add(name, "counter", help, value);
+    }
+    page.counter("seals_admitted_total", "Statements whose seal was right.", &api.gate.admitted);
+    page.counter(
+        "seals_rejected_total",
+        "Statements whose seal, size or trust was wrong.",
+        &api.gate.rejected,
+    );
+    let documents = api.published.documents.load(Ordering::Relaxed);
+    page.add("documents", "gauge", "Documents that are kept.", documents);
+    page.counter("node_turns_total", "Turns of the node's loop.", &api.published.turns);
+    let longest = api.published.turn_us_max.load(Ordering::Relaxed);
+    page.add("node_turn_microseconds_max", "gauge", "The longest turn of the node's loop.", longest);
+}
+
+fn mesh(page: &mut Page, api: &Api) {
+    let stats = &api.mesh.stats;
+    page.add("mesh_links", "gauge", "Open links.", api.mesh.open_links() as u64);
+    page.counter("mesh_dials_total", "Dials that succeeded.", &stats.dials);
+    page.counter("mesh_dials_failed_total", "Dials that failed.", &stats.dials_failed);
+    page.counter("mesh_accepted_total", "Links that others opened.", &stats.accepted);
+    page.counter("mesh_refused_total", "Peers that were refused.", &stats.refused);
+    page.counter(
+        "mesh_dropped_total",
+        "Datagrams and pushes dropped because a queue was full.",
+        &stats.dropped,
+    );
+    page.counter("mesh_undecodable_total", "Streams that did not decode.", &stats.undecodable);
+}
+
+fn dns(page: &mut Page, api: &Api) {
+    let stats = api.dns.stats();
+    page.counter("dns_queries_total", "DNS requests.", &stats.queries);
+    page.counter("dns_tcp_queries_total", "DNS requests over TCP.", &stats.over_tcp);
+    page.counter("dns_nxdomain_total", "Responses that a name does not exist.", &stats.nxdomain);
+    page.counter("dns_refused_total", "Responses that refuse.", &stats.refused);
+    page.counter("dns_formerr_total", "Responses that a request cannot be read.", &stats.formerr);
+    page.counter("dns_truncated_total", "Responses that send the asker to TCP.", &stats.truncated);
+    page.counter("dns_unanswered_total", "Requests that got no response.", &stats.unanswered);
+    page.counter("dns_unsent_total", "Responses that could not be sent.", &stats.unsent);
+}

@@ -1,0 +1,132 @@
+//! The HTTP API under `/api/v1`, `/healthz` and `/metrics`: reads are answered from the current snapshot, writes go to
+//! the node's task and are answered when they count.
+//!
+//! Reads are for whom `http.allow` allows; writes come from this VM only, and never from a web page.
+
+mod error;
+mod metrics;
+mod read;
+mod write;
+
+use core::net::{IpAddr, SocketAddr};
+use core::sync::atomic::AtomicU64;
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use ringmesh_dns::zone::ZoneConfig;
+use ringmesh_types::limits::HTTP_BODY_BYTES_MAX;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::dns_server::DnsHandler;
+use crate::driver::{Handle, Published};
+use crate::events::Recorder;
+use crate::gate::GateStats;
+use crate::mesh::Mesh;
+use error::ApiError;
+
+/// What the handlers work on.
+pub(crate) struct Api {
+    pub(crate) handle: Handle,
+    pub(crate) published: Arc<Published>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) zone: Arc<ZoneConfig>,
+    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) gate: Arc<GateStats>,
+    pub(crate) dns: DnsHandler,
+    pub(crate) dns_listen: Vec<SocketAddr>,
+    pub(crate) domain: String,
+    pub(crate) started: std::time::Instant,
+    pub(crate) is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    pub(crate) requests: AtomicU64,
+}
+
+/// Binds the API's address.
+///
+/// # Errors
+/// Names the address, the cause and the setting.
+pub(crate) async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let advice = "Is another program listening there? Change http.listen";
+        io::Error::new(error.kind(), format!("http.listen: {listen} cannot be bound: {error}. {advice}"))
+    })
+}
+
+/// Serves until `shutdown`.
+pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
+    let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the http server has ended");
+    }
+}
+
+fn router(api: Arc<Api>) -> Router {
+    let v1 = Router::new()
+        .route("/agent", get(read::agent))
+        .route("/members", get(read::members))
+        .route("/services", get(read::services).post(write::register))
+        .route("/services/{name}", get(read::service))
+        .route("/instances/{id}", delete(write::deregister))
+        .route("/instances/{id}/beat", post(write::beat))
+        .route("/register", post(write::register))
+        .route("/deregister/{id}", post(write::deregister))
+        .route("/drain", post(write::drain))
+        .route("/undrain", post(write::undrain))
+        .route("/hold", post(write::hold))
+        .route("/leave", post(write::leave))
+        .route("/forget/{name}", post(write::forget))
+        .route("/explain", get(read::explain))
+        .route("/events", get(read::events));
+    Router::new()
+        .nest("/api/v1", v1)
+        .route("/healthz", get(read::healthz))
+        .route("/metrics", get(metrics::metrics))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(api.clone(), guard))
+        .with_state(api)
+}
+
+async fn no_such_path(request: Request) -> ApiError {
+    let detail =
+        format!("{} is no path of this API: see /api/v1/agent, /members, /services", request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, "not found", detail)
+}
+
+async fn no_such_method(request: Request) -> ApiError {
+    let detail = format!("{} does not take {}", request.uri().path(), request.method());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", detail)
+}
+
+/// Lets in whom the configuration allows, and writes only from this VM and not from a web page.
+async fn guard(
+    State(api): State<Arc<Api>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    api.requests.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    let from = from.ip().to_canonical();
+    if !(api.is_allowed)(from) {
+        let detail = format!("{from} is not in http.allow");
+        return ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).into_response();
+    }
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_read && !from.is_loopback() {
+        let detail = format!("writes are taken from this host only, not from {from}");
+        return ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).into_response();
+    }
+    if !is_read && request.headers().contains_key(header::ORIGIN) {
+        let detail = "writes are not taken from web pages";
+        return ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail.to_owned()).into_response();
+    }
+    next.run(request).await
+}

@@ -1,0 +1,225 @@
+//! Answers from the current snapshot.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use ringmesh_dns::explain::{self, Explanation};
+use ringmesh_types::name::{ServiceName, ZoneName};
+use ringmesh_types::service::HealthState;
+use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::error::ApiError;
+
+type Answer = Result<Json<Value>, ApiError>;
+
+pub(super) async fn agent(State(api): State<Arc<Api>>) -> Json<Value> {
+    let snapshot = api.published.snapshot.load();
+    let local = &snapshot.local;
+    Json(json!({
+        "cluster": snapshot.cluster,
+        "node": local.name,
+        "id": local.identity.id.to_string(),
+        "epoch": local.identity.epoch,
+        "zone": local.zone,
+        "region": local.region,
+        "version": local.agent_version,
+        "addresses": local.addresses,
+        "mesh": local.identity.addr.to_string(),
+        "dns": api.dns_listen,
+        "domain": api.domain,
+        "members": snapshot.members.len(),
+        "serving": snapshot.serving_members(),
+        "services": snapshot.services.len(),
+        "documents": api.published.documents.load(Ordering::Relaxed),
+        "digest": format!("{:016x}", api.published.root.load(Ordering::Relaxed)),
+        "links": api.mesh.open_links(),
+        "uptime_s": api.started.elapsed().as_secs(),
+        "pid": std::process::id(),
+    }))
+}
+
+pub(super) async fn members(State(api): State<Arc<Api>>) -> Json<Value> {
+    let snapshot = api.published.snapshot.load();
+    Json(snapshot.members.values().map(|member| member_json(member)).collect())
+}
+
+fn member_json(member: &MemberView) -> Value {
+    let accusers = match member.state {
+        MemberState::Suspect { accusers } => accusers,
+        MemberState::Alive | MemberState::Holding | MemberState::Down | MemberState::Left => 0,
+    };
+    json!({
+        "node": member.name,
+        "id": member.identity.id.to_string(),
+        "state": member.state.as_str(),
+        "accusers": accusers,
+        "zone": member.zone,
+        "region": member.region,
+        "mesh": member.identity.addr.to_string(),
+        "addresses": member.addresses,
+        "epoch": member.identity.epoch,
+        "revival": member.identity.revival,
+        "incarnation": member.incarnation,
+        "version": member.agent_version,
+        "since": member.since.as_unix_millis(),
+        "cause": &*member.cause,
+        "clash": member.clash,
+        "is_self": member.is_self,
+    })
+}
+
+pub(super) async fn services(State(api): State<Arc<Api>>) -> Json<Value> {
+    let snapshot = api.published.snapshot.load();
+    Json(snapshot.services.values().map(|service| summary_json(service)).collect())
+}
+
+fn summary_json(service: &ServiceView) -> Value {
+    let count =
+        |state: HealthState| service.instances.iter().filter(|instance| worst(instance) == state).count();
+    let tags: std::collections::BTreeSet<&String> =
+        service.instances.iter().flat_map(|instance| &instance.instance.tags).collect();
+    json!({
+        "service": service.name,
+        "instances": service.instances.len(),
+        "passing": count(HealthState::Passing),
+        "greylisted": count(HealthState::Greylisted),
+        "unknown": count(HealthState::Unknown),
+        "failing": count(HealthState::Failing),
+        "draining": service.instances.iter().filter(|instance| instance.is_draining).count(),
+        "tags": tags,
+    })
+}
+
+/// An instance is as bad as its worst endpoint; on a node that serves nothing it fails.
+fn worst(instance: &InstanceView) -> HealthState {
+    if !instance.member.state.is_serving() {
+        return HealthState::Failing;
+    }
+    instance.health.iter().map(|health| health.state).max().unwrap_or_default()
+}
+
+/// Which instances of a service to show.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filters {
+    health: Option<String>,
+    zone: Option<String>,
+    tag: Option<String>,
+}
+
+pub(super) async fn service(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    filters: Result<Query<Filters>, axum::extract::rejection::QueryRejection>,
+) -> Answer {
+    let Query(filters) = filters.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let field = |field: &str, why: &dyn std::fmt::Display| ApiError::invalid(format!("{field}: {why}"));
+    let name: ServiceName = name.parse().map_err(|error| field("name", &error))?;
+    let health: Option<HealthState> = filters
+        .health
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: String| field("health", &error))?;
+    let zone: Option<ZoneName> =
+        filters.zone.as_deref().map(str::parse).transpose().map_err(|error| field("zone", &error))?;
+    let snapshot = api.published.snapshot.load();
+    let service = snapshot.services.get(&name).ok_or_else(|| {
+        ApiError::not_found(format!("no service {name} is known: GET /api/v1/services lists them"))
+    })?;
+    let instances: Vec<Value> = service
+        .instances
+        .iter()
+        .filter(|instance| health.is_none_or(|wanted| worst(instance) == wanted))
+        .filter(|instance| zone.as_ref().is_none_or(|wanted| instance.member.zone == *wanted))
+        .filter(|instance| filters.tag.as_ref().is_none_or(|wanted| instance.instance.tags.contains(wanted)))
+        .map(instance_json)
+        .collect();
+    Ok(Json(json!({ "service": name, "instances": instances })))
+}
+
+fn instance_json(view: &InstanceView) -> Value {
+    let endpoints: Vec<Value> = view
+        .instance
+        .endpoints
+        .iter()
+        .zip(&view.health)
+        .map(|(endpoint, health)| {
+            json!({
+                "protocol": endpoint.protocol,
+                "transport": endpoint.transport,
+                "address": endpoint.address,
+                "port": endpoint.port,
+                "state": health.state,
+                "since": health.since.as_unix_millis(),
+            })
+        })
+        .collect();
+    json!({
+        "id": view.instance.id,
+        "node": view.member.name,
+        "zone": view.member.zone,
+        "region": view.member.region,
+        "member_state": view.member.state.as_str(),
+        "state": worst(view),
+        "is_draining": view.is_draining,
+        "weight": view.instance.weight,
+        "tags": view.instance.tags,
+        "endpoints": endpoints,
+    })
+}
+
+/// What to explain.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Question {
+    name: String,
+    #[serde(rename = "type")]
+    qtype: Option<String>,
+}
+
+pub(super) async fn explain(
+    State(api): State<Arc<Api>>,
+    question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Explanation>, ApiError> {
+    let Query(question) = question.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let snapshot = api.published.snapshot.load();
+    explain::explain(&api.zone, &snapshot, &question.name, question.qtype.as_deref())
+        .map(Json)
+        .map_err(|why| ApiError::invalid(format!("name: {why}")))
+}
+
+/// Which events to show.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Since {
+    #[serde(default)]
+    since: u64,
+    limit: Option<usize>,
+}
+
+pub(super) async fn events(
+    State(api): State<Arc<Api>>,
+    since: Result<Query<Since>, axum::extract::rejection::QueryRejection>,
+) -> Answer {
+    let Query(since) = since.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let events = api.recorder.since(since.since, since.limit.unwrap_or(usize::MAX));
+    Ok(Json(json!(events)))
+}
+
+pub(super) async fn healthz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
+    let snapshot = api.published.snapshot.load();
+    let body = json!({
+        "status": "ok",
+        "node": snapshot.local.name,
+        "serving": snapshot.serving_members(),
+        "turns": api.published.turns.load(Ordering::Relaxed),
+    });
+    (StatusCode::OK, Json(body))
+}

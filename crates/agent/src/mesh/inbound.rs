@@ -1,0 +1,284 @@
+//! What comes in: handshakes of others, and the datagrams and streams of every link.
+
+use core::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
+use ringmesh_gossip::message::{Push, Request};
+use ringmesh_node::io::{Class, Input, Source};
+use ringmesh_types::ids::NodeId;
+use ringmesh_types::limits::FRAME_BYTES_MAX;
+use ringmesh_types::wire::{self, Channel};
+use tokio::sync::mpsc;
+
+use super::links::QueuedPush;
+use super::{DIAL_TIMEOUT, Mesh, REQUEST_TIMEOUT};
+use crate::gate::Batch;
+use crate::quic;
+
+/// A stream whose sender takes longer is given up.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+/// A link that gives way to another stays this long for what is under way on it.
+const REPLACED_AFTER: Duration = Duration::from_secs(2);
+/// A push is acknowledged within this time, or counts as lost.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which end of a link we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// We dialled.
+    Dialler,
+    /// The peer did.
+    Acceptor,
+}
+
+/// Takes handshakes until the endpoint is closed.
+pub(super) async fn accept(mesh: Arc<Mesh>) {
+    while let Some(incoming) = mesh.endpoint.accept().await {
+        match mesh.handshakes.clone().try_acquire_owned() {
+            Ok(permit) => {
+                let mesh = mesh.clone();
+                tokio::spawn(async move {
+                    shake_hands(&mesh, incoming).await;
+                    drop(permit);
+                });
+            }
+            Err(_) => {
+                mesh.stats.refused.fetch_add(1, Ordering::Relaxed);
+                incoming.refuse();
+            }
+        }
+    }
+}
+
+async fn shake_hands(mesh: &Arc<Mesh>, incoming: Incoming) {
+    let addr = incoming.remote_address();
+    let outcome = match incoming.accept() {
+        Ok(connecting) => match tokio::time::timeout(DIAL_TIMEOUT * 2, connecting).await {
+            Ok(Ok(connection)) => admit(mesh, connection, Role::Acceptor).map(|_| ()),
+            Ok(Err(error)) => Err(explain(&error)),
+            Err(_) => Err("the handshake took too long".to_owned()),
+        },
+        Err(error) => Err(explain(&error)),
+    };
+    match outcome {
+        Ok(()) => {
+            mesh.stats.accepted.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(why) => {
+            mesh.stats.refused.fetch_add(1, Ordering::Relaxed);
+            mesh.recorder.refused(addr, &why);
+        }
+    }
+}
+
+/// An error of a handshake or a link, with the peer's own words if it gave any.
+pub(super) fn explain(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            format!("the peer closed the link: {}", String::from_utf8_lossy(&close.reason))
+        }
+        ConnectionError::ConnectionClosed(close) => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            format!("the peer refused: {} ({})", reason, close.error_code)
+        }
+        ConnectionError::VersionMismatch
+        | ConnectionError::TransportError(_)
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => error.to_string(),
+    }
+}
+
+/// Checks who is at the other end and takes the link in.
+pub(super) fn admit(
+    mesh: &Arc<Mesh>,
+    connection: Connection,
+    role: Role,
+) -> Result<(NodeId, Connection), String> {
+    let refuse = |code, why: String| {
+        connection.close(code, why.as_bytes());
+        Err(why)
+    };
+    let peer = match quic::peer_of(&connection) {
+        Ok(peer) => peer,
+        Err(error) => return refuse(quic::CLOSE_NAME, error.to_string()),
+    };
+    if peer.cluster != mesh.cluster {
+        let why = format!(
+            "node {} of cluster {} is not taken into cluster {}: clusters never merge",
+            peer.name, peer.cluster, mesh.cluster
+        );
+        return refuse(quic::CLOSE_CLUSTER, why);
+    }
+    if peer.id == mesh.me {
+        let _ = mesh.doors.bulk.try_send(Input::TwinSeen(connection.remote_address()));
+        let why = format!(
+            "there is a second agent named {} in cluster {}: rename one of them",
+            peer.name, peer.cluster
+        );
+        return refuse(quic::CLOSE_NAME, why);
+    }
+    let is_preferred = (mesh.me < peer.id) == (role == Role::Dialler);
+    let added = mesh.links().add(peer.id, &connection, is_preferred);
+    tokio::spawn(serve(mesh.clone(), connection.clone(), peer.id));
+    match added {
+        Some(added) => {
+            mesh.unsent.send_modify(|unsent| *unsent += added.queued);
+            tokio::spawn(write(mesh.clone(), connection.clone(), added.pushes));
+            if let Some(replaced) = added.replaced {
+                close_later(replaced);
+            }
+        }
+        None => close_later(connection.clone()),
+    }
+    Ok((peer.id, connection))
+}
+
+fn close_later(connection: Connection) {
+    tokio::spawn(async move {
+        tokio::time::sleep(REPLACED_AFTER).await;
+        connection.close(quic::CLOSE_DUPLICATE, b"there is another link between us");
+    });
+}
+
+/// Reads a link until it is closed.
+async fn serve(mesh: Arc<Mesh>, connection: Connection, peer: NodeId) {
+    let why = tokio::select! {
+        why = read_datagrams(&mesh, &connection, peer) => why,
+        why = read_pushes(&mesh, &connection, peer) => why,
+        why = read_requests(&mesh, &connection, peer) => why,
+    };
+    tracing::debug!(%peer, %why, "link closed");
+    mesh.links().remove_closed(peer, &connection);
+}
+
+async fn read_datagrams(mesh: &Mesh, connection: &Connection, peer: NodeId) -> ConnectionError {
+    loop {
+        match connection.read_datagram().await {
+            Ok(bytes) => {
+                let addr = connection.remote_address();
+                let input = Input::Datagram { from: peer, addr, bytes: bytes.to_vec() };
+                if mesh.doors.urgent.try_send(input).is_err() {
+                    mesh.stats.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn read_pushes(mesh: &Arc<Mesh>, connection: &Connection, peer: NodeId) -> ConnectionError {
+    loop {
+        match connection.accept_uni().await {
+            Ok(stream) => {
+                tokio::spawn(read_push(mesh.clone(), stream, peer));
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn read_push(mesh: Arc<Mesh>, mut stream: RecvStream, peer: NodeId) {
+    let read = tokio::time::timeout(STREAM_TIMEOUT, stream.read_to_end(FRAME_BYTES_MAX)).await;
+    let Ok(Ok(bytes)) = read else {
+        return;
+    };
+    match wire::decode(Channel::Stream, &bytes) {
+        Ok(Push::Statements(statements)) => {
+            let _ = mesh.doors.gate.send(Batch { source: Source::Pushed(peer), statements }).await;
+        }
+        Ok(Push::Announce(documents)) => {
+            let _ = mesh.doors.bulk.send(Input::Announced { from: peer, documents }).await;
+        }
+        Err(error) => {
+            mesh.stats.undecodable.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%peer, %error, "push does not decode");
+        }
+    }
+}
+
+async fn read_requests(mesh: &Arc<Mesh>, connection: &Connection, peer: NodeId) -> ConnectionError {
+    loop {
+        match connection.accept_bi().await {
+            Ok((send, receive)) => {
+                let addr = connection.remote_address();
+                let mesh = mesh.clone();
+                tokio::spawn(async move {
+                    let answered = answer(&mesh, send, receive, peer, addr);
+                    let _ = tokio::time::timeout(STREAM_TIMEOUT, answered).await;
+                });
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn answer(
+    mesh: &Arc<Mesh>,
+    mut send: SendStream,
+    mut receive: RecvStream,
+    peer: NodeId,
+    addr: core::net::SocketAddr,
+) {
+    let Ok(bytes) = receive.read_to_end(FRAME_BYTES_MAX).await else {
+        return;
+    };
+    let mut request: Request = match wire::decode(Channel::Stream, &bytes) {
+        Ok(request) => request,
+        Err(error) => {
+            mesh.stats.undecodable.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%peer, %error, "request does not decode");
+            return;
+        }
+    };
+    if let Request::Hello { documents, .. } = &mut request {
+        let documents = core::mem::take(documents);
+        mesh.check(Source::Pushed(peer), documents).await;
+    }
+    let (ticket, reply) = mesh.expect_reply();
+    if mesh.doors.urgent.send(Input::Request { from: peer, addr, ticket, request }).await.is_err() {
+        return;
+    }
+    let Ok(Ok(response)) = tokio::time::timeout(REQUEST_TIMEOUT, reply).await else {
+        return;
+    };
+    if let Ok(bytes) = wire::encode(Channel::Stream, &response) {
+        let _ = send.write_all(&bytes).await;
+        let _ = send.finish();
+        let _ = send.stopped().await;
+    }
+}
+
+/// Writes the pushes of one link, each on a stream of its own, the more urgent before the others.
+async fn write(mesh: Arc<Mesh>, connection: Connection, mut pushes: mpsc::Receiver<QueuedPush>) {
+    while let Some((class, bytes)) = pushes.recv().await {
+        let stream = match tokio::time::timeout(STREAM_TIMEOUT, connection.open_uni()).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_)) | Err(_) => {
+                mesh.stats.dropped.fetch_add(1, Ordering::Relaxed);
+                mesh.unsent.send_modify(|unsent| *unsent = unsent.saturating_sub(1));
+                continue;
+            }
+        };
+        let mesh = mesh.clone();
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(PUSH_TIMEOUT, write_one(stream, class, bytes)).await;
+            mesh.unsent.send_modify(|unsent| *unsent = unsent.saturating_sub(1));
+        });
+    }
+}
+
+async fn write_one(mut stream: SendStream, class: Class, bytes: bytes::Bytes) {
+    let _ = stream.set_priority(match class {
+        Class::Standing => 3,
+        Class::Accusation => 2,
+        Class::Health => 1,
+        Class::Bulk => 0,
+    });
+    if stream.write_all(&bytes).await.is_ok() && stream.finish().is_ok() {
+        let _ = stream.stopped().await;
+    }
+}

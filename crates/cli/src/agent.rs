@@ -1,0 +1,100 @@
+//! `ringmesh agent` and `ringmesh config check`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ringmesh_agent::config::{Config, LogFormat, LogLevel};
+use tracing_subscriber::EnvFilter;
+
+use crate::signals::{WithParent, stop_requested};
+use crate::{Failure, Outcome};
+
+/// How to run an agent.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", required_unless_present = "dev")]
+    config: Option<PathBuf>,
+    /// Make certificates on the spot, so that an agent runs without any; not for production.
+    #[arg(long)]
+    dev: bool,
+    /// The node's name, overriding the file.
+    #[arg(long)]
+    name: Option<String>,
+    /// The folder for what must not be forgotten, overriding the file.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Stop when standard input ends.
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
+}
+
+pub(crate) async fn run(args: AgentArgs) -> Outcome {
+    let mut environment = environment();
+    if let Some(name) = &args.name {
+        environment.insert("RINGMESH_NODE_NAME".to_owned(), name.clone());
+    }
+    if let Some(folder) = &args.data_dir {
+        environment.insert("RINGMESH_NODE_DATA_DIR".to_owned(), folder.display().to_string());
+    }
+    let config = match &args.config {
+        Some(path) => read(path, &environment)?,
+        None => dev_config(&environment)?,
+    };
+    if config.tls.is_none() && !args.dev {
+        return Err(Failure::usage(
+            "tls: no certificate is configured: set tls.certificate, tls.key and tls.ca, or run with --dev",
+        ));
+    }
+    log(config.log.level, config.log.format);
+    let with_parent = if args.exit_with_parent { WithParent::Stop } else { WithParent::GoOn };
+    let stop = stop_requested(with_parent).map_err(|error| Failure::refused(format!("signals: {error}")))?;
+    ringmesh_agent::agent::run(config, stop).await.map_err(|error| Failure::refused(error.to_string()))
+}
+
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars().filter(|(name, _)| name.starts_with("RINGMESH_")).collect()
+}
+
+fn read(path: &Path, environment: &BTreeMap<String, String>) -> Result<Config, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", path.display())))?;
+    Config::parse(&path.display().to_string(), &text, environment)
+        .map_err(|errors| Failure::usage(format!("the configuration is not valid:\n{errors}")))
+}
+
+/// What an agent does that was told nothing: everything on loopback, data below the home folder.
+fn dev_config(environment: &BTreeMap<String, String>) -> Result<Config, Failure> {
+    let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    let name = if name.is_empty() { "dev" } else { name.trim_matches('-') };
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/tmp".to_owned());
+    let folder = format!("{home}/.local/state/ringmesh/{name}");
+    let text =
+        format!("[node]\nname = \"{name}\"\ndata_dir = \"{folder}\"\n[mesh]\nlisten = \"127.0.0.1:7300\"\n");
+    Config::parse("the defaults of --dev", &text, environment)
+        .map_err(|errors| Failure::usage(format!("the configuration is not valid:\n{errors}")))
+}
+
+fn log(level: LogLevel, format: LogFormat) {
+    let filter =
+        EnvFilter::new(format!("{},hickory_server=warn,hickory_proto=warn,quinn=warn", level.as_str()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+pub(crate) fn check(files: &[PathBuf]) -> Outcome {
+    let environment = environment();
+    let mut failures = Vec::new();
+    for file in files {
+        match read(file, &environment) {
+            Ok(_) => println!("{}: valid", file.display()),
+            Err(failure) => failures.push(failure.says),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::usage(failures.join("\n"))) }
+}

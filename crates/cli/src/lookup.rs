@@ -1,0 +1,160 @@
+//! `ringmesh lookup`: a real DNS question to the agent, by UDP and, if the answer is cut, by TCP.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use clap::Args;
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, Record, RecordType};
+use ringmesh_agent::client;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+
+use crate::table::Table;
+use crate::{Ask, Failure, Outcome};
+
+/// What to look up.
+#[derive(Debug, Args)]
+pub(crate) struct LookupArgs {
+    /// A domain name; names without a dot at the end are tried below the agent's domain too.
+    name: String,
+    /// The record type; default SRV for names that begin with _, else A.
+    #[arg(value_name = "TYPE")]
+    qtype: Option<String>,
+    /// The DNS address to ask; default the agent's own.
+    #[arg(long, value_name = "ADDR")]
+    dns: Option<SocketAddr>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) async fn run(args: LookupArgs) -> Outcome {
+    let (dns, domain) = whereto(&args).await?;
+    let name = full_name(&args.name, &domain)?;
+    let qtype = match &args.qtype {
+        Some(text) => text
+            .to_ascii_uppercase()
+            .parse::<RecordType>()
+            .map_err(|_| Failure::usage(format!("{text:?} is no record type")))?,
+        None if args.name.starts_with('_') => RecordType::SRV,
+        None => RecordType::A,
+    };
+    let answer = ask(dns, &name, qtype).await.map_err(|error| {
+        Failure::unreachable(format!("the DNS of the agent at {dns} does not answer: {error}"))
+    })?;
+    show(&args, &name, qtype, &answer)
+}
+
+/// The DNS address to ask, and the domain it answers for.
+async fn whereto(args: &LookupArgs) -> Result<(SocketAddr, String), Failure> {
+    let about = client::ask(args.ask.http, "GET", "/api/v1/agent", None).await;
+    let domain = match &about {
+        Ok(about) => about.body["domain"].as_str().unwrap_or_default().to_owned(),
+        Err(_) => String::new(),
+    };
+    if let Some(dns) = args.dns {
+        return Ok((dns, domain));
+    }
+    let about = about.map_err(|error| {
+        Failure::unreachable(format!("the agent at {} does not answer: {error}", args.ask.http))
+    })?;
+    let dns = about.body["dns"][0].as_str().and_then(|dns| dns.parse().ok());
+    dns.map(|dns| (dns, domain)).ok_or_else(|| Failure::refused("the agent serves no DNS: set dns.listen"))
+}
+
+fn full_name(text: &str, domain: &str) -> Result<Name, Failure> {
+    let is_full = text.ends_with('.')
+        || domain.is_empty()
+        || text.trim_end_matches('.').ends_with(domain)
+        || text.ends_with(".arpa");
+    let text = if is_full { text.to_owned() } else { format!("{text}.{domain}") };
+    let mut name = Name::from_ascii(&text)
+        .map_err(|error| Failure::usage(format!("{text:?} is no domain name: {error}")))?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+async fn ask(dns: SocketAddr, name: &Name, qtype: RecordType) -> std::io::Result<Message> {
+    let mut request = Message::query();
+    request.add_query(Query::query(name.clone(), qtype));
+    let bytes = request.to_vec().map_err(std::io::Error::other)?;
+    let answer = tokio::time::timeout(TIMEOUT, ask_udp(dns, &bytes)).await??;
+    if answer.metadata.truncation {
+        return tokio::time::timeout(TIMEOUT, ask_tcp(dns, &bytes)).await?;
+    }
+    Ok(answer)
+}
+
+async fn ask_udp(dns: SocketAddr, request: &[u8]) -> std::io::Result<Message> {
+    let socket = UdpSocket::bind(if dns.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).await?;
+    socket.connect(dns).await?;
+    socket.send(request).await?;
+    let mut buffer = vec![0; 4_096];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        if buffer.get(..2) == request.get(..2) {
+            return Message::from_vec(&buffer[..length]).map_err(std::io::Error::other);
+        }
+    }
+}
+
+async fn ask_tcp(dns: SocketAddr, request: &[u8]) -> std::io::Result<Message> {
+    let mut stream = TcpStream::connect(dns).await?;
+    let length = u16::try_from(request.len()).map_err(std::io::Error::other)?;
+    stream.write_all(&length.to_be_bytes()).await?;
+    stream.write_all(request).await?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).await?;
+    let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut bytes).await?;
+    Message::from_vec(&bytes).map_err(std::io::Error::other)
+}
+
+fn show(args: &LookupArgs, name: &Name, qtype: RecordType, answer: &Message) -> Outcome {
+    let code = answer.metadata.response_code;
+    let is_nodata = code == ResponseCode::NoError && answer.answers.is_empty();
+    let says = if is_nodata { "NODATA".to_owned() } else { format!("{code:?}").to_ascii_uppercase() };
+    if args.ask.json {
+        let records = |records: &[Record]| -> Vec<_> {
+            let shown = |record: &Record| {
+                json!({
+                    "name": record.name.to_ascii(),
+                    "ttl": record.ttl,
+                    "type": record.record_type().to_string(),
+                    "data": record.data.to_string(),
+                })
+            };
+            records.iter().map(shown).collect()
+        };
+        println!(
+            "{}",
+            json!({
+                "name": name.to_ascii(),
+                "type": qtype.to_string(),
+                "rcode": says,
+                "answers": records(&answer.answers),
+                "additionals": records(&answer.additionals),
+            })
+        );
+    } else {
+        let mut table = Table::new(&["NAME", "TTL", "TYPE", "DATA"]);
+        for record in answer.answers.iter().chain(&answer.additionals) {
+            table.row(vec![
+                record.name.to_ascii(),
+                record.ttl.to_string(),
+                record.record_type().to_string(),
+                record.data.to_string(),
+            ]);
+        }
+        if !answer.answers.is_empty() {
+            table.print();
+        }
+    }
+    if answer.answers.is_empty() {
+        return Err(Failure::refused(format!("{} {qtype}: {says}", name.to_ascii())));
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Aligned tables for people, with colour only on terminals.
+
+use std::io::{IsTerminal as _, stdout};
+
+/// Rows of equally many cells, the first one the heading.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(heading: &[&str]) -> Self {
+        Self { rows: vec![heading.iter().map(|cell| (*cell).to_owned()).collect()] }
+    }
+
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells.iter().map(|cell| cell.chars().map(visible).collect()).collect());
+    }
+
+    /// The table as lines; states are coloured if `is_coloured`.
+    pub(crate) fn lines(&self, is_coloured: bool) -> Vec<String> {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut lines = Vec::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let padding = " ".repeat(width - cell.chars().count() + 2);
+                let painted = if is_coloured { paint(cell, index == 0) } else { cell.clone() };
+                line.push_str(&painted);
+                line.push_str(&padding);
+            }
+            lines.push(line.trim_end().to_owned());
+        }
+        lines
+    }
+
+    pub(crate) fn print(&self) {
+        for line in self.lines(stdout().is_terminal()) {
+            println!("{line}");
+        }
+    }
+}
+
+/// What a peer says must not steer the terminal.
+fn visible(c: char) -> char {
+    if c.is_control() { '\u{fffd}' } else { c }
+}
+
+fn paint(cell: &str, is_heading: bool) -> String {
+    let code = match cell {
+        _ if is_heading => "1",
+        "Alive" | "passing" | "yes" => "32",
+        "Suspect" | "Holding" | "greylisted" | "unknown" | "draining" => "33",
+        "Down" | "failing" | "no" => "31",
+        "Left" => "2",
+        _ => return cell.to_owned(),
+    };
+    format!("\u{1b}[{code}m{cell}\u{1b}[0m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&["NODE", "STATE"]);
+        table.row(vec!["a-long-name".to_owned(), "Alive".to_owned()]);
+        table.row(vec!["b".to_owned(), "x\u{1b}[2J".to_owned()]);
+        assert_eq!(
+            table.lines(false),
+            ["NODE         STATE", "a-long-name  Alive", "b            x\u{fffd}[2J"]
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! Short names of addresses, for SRV targets: SIP and media hosts have several addresses, so a target names an address,
+//! not a node. The name is the address itself in base32hex without padding, lower case (RFC 4648 7; RFC 2782 "Target":
+//! must have address records), so every agent gives an address the same name.
+
+use core::net::IpAddr;
+
+const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+const BITS_PER_DIGIT: u32 = 5;
+
+/// The label of `address`: 7 characters for IPv4, 26 for IPv6.
+pub fn label(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => encode(&v4.octets()),
+        IpAddr::V6(v6) => encode(&v6.octets()),
+    }
+}
+
+/// The address that has exactly this label.
+pub fn address(text: &str) -> Option<IpAddr> {
+    let bytes = decode(text)?;
+    let address = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(v4) => IpAddr::from(v4),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?),
+    };
+    // The last digit has bits to spare: only zeros there are the name.
+    (label(address) == text).then_some(address)
+}
+
+fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 8 / 5 + 1);
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in bytes {
+        bits = (bits << 8) | u32::from(*byte);
+        held += 8;
+        while held >= BITS_PER_DIGIT {
+            held -= BITS_PER_DIGIT;
+            text.push(digit(bits >> held));
+        }
+        bits &= (1 << held) - 1;
+    }
+    if held > 0 {
+        text.push(digit(bits << (BITS_PER_DIGIT - held)));
+    }
+    text
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(16);
+    let (mut bits, mut held) = (0_u32, 0);
+    for digit in text.bytes() {
+        let value = DIGITS.iter().position(|known| *known == digit)?;
+        bits = (bits << BITS_PER_DIGIT) | u32::try_from(value).ok()?;
+        held += BITS_PER_DIGIT;
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from(bits >> held).ok()?);
+            bits &= (1 << held) - 1;
+        }
+    }
+    Some(bytes)
+}
+
+fn digit(bits: u32) -> char {
+    char::from(DIGITS[(bits & 31) as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn labels_are_the_published_vectors() {
+        let check = |text: &str, want: &str| {
+            let given: IpAddr = text.parse().expect("an address");
+            assert_eq!(label(given), want);
+            assert_eq!(address(want), Some(given));
+        };
+        check("10.0.0.1", "1800008");
+        check("192.0.2.1", "o000408");
+        check("255.255.255.255", "vvvvvvo");
+        check("2001:db8::1", "400gre00000000000000000004");
+        check("::", "00000000000000000000000000");
+    }
+
+    #[test]
+    fn nothing_else_is_a_label() {
+        for text in ["", "180000", "18000080", "1800009", "180000W", "180000w", "1800008.", "vvvvvvv"] {
+            assert_eq!(address(text), None, "{text}");
+        }
+        assert_eq!(address("400gre00000000000000000005"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_ipv4_address_round_trips(octets: [u8; 4]) {
+            let given = IpAddr::from(octets);
+            prop_assert_eq!(address(&label(given)), Some(given));
+            prop_assert_eq!(label(given).len(), 7);
+        }
+
+        #[test]
+        fn every_ipv6_address_round_trips(octets: [u8; 16]) {
+            let given = IpAddr::from(octets);
+            prop_assert_eq!(address(&label(given)), Some(given));
+            prop_assert_eq!(label(given).len(), 26);
+        }
+
+        #[test]
+        fn what_parses_is_its_own_label(text in "[0-9a-w]{0,27}") {
+            if let Some(found) = address(&text) {
+                prop_assert_eq!(label(found), text);
+            }
+        }
+    }
+}
