@@ -6,7 +6,6 @@ use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -70,8 +69,8 @@ pub enum StartError {
 pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), StartError> {
     let clock = Clock::start();
     let recorder = Arc::new(Recorder::default());
-    let credentials = credentials(&config)?;
     let store = Store::open(&config.node.data_dir)?;
+    let credentials = credentials(&config, &store)?;
     let mut remembered = store.remember(|why| tracing::warn!(why, "a file of an earlier life"));
     let epoch = remembered.epoch.next().max(Epoch(wall_now().as_unix_millis()));
     store.write(&Persist::Epoch(epoch)).map_err(StartError::Setting)?;
@@ -194,10 +193,10 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), Star
 }
 
 /// The certificates that the configuration names, or ones of a CA that this agent makes for itself alone.
-fn credentials(config: &Config) -> Result<Credentials, StartError> {
+fn credentials(config: &Config, store: &Store) -> Result<Credentials, StartError> {
     let credentials = match &config.tls {
         Some(tls) => Credentials::load(&tls.certificate, &tls.key, &tls.ca)?,
-        None => dev_credentials(config)?,
+        None => dev_credentials(config, store)?,
     };
     if credentials.name != config.node.name || credentials.cluster != config.node.cluster {
         return Err(StartError::Setting(format!(
@@ -209,20 +208,19 @@ fn credentials(config: &Config) -> Result<Credentials, StartError> {
 }
 
 /// Certificates of a development CA in the data folder, made at the first start.
-fn dev_credentials(config: &Config) -> Result<Credentials, StartError> {
-    let folder: PathBuf = config.node.data_dir.join("dev-ca");
-    std::fs::create_dir_all(&folder)?;
-    let path = |name: &str| folder.join(name);
+fn dev_credentials(config: &Config, store: &Store) -> Result<Credentials, StartError> {
+    let path = |name: &str| config.node.data_dir.join(name);
     let now = wall_now().as_unix_millis() / 1_000;
-    let authority = match (std::fs::read_to_string(path("ca.pem")), std::fs::read_to_string(path("ca.key"))) {
-        (Ok(certificate), Ok(key)) => Authority::from_pem(&certificate, &key)?,
-        _ => {
-            let made = Authority::generate(&config.node.cluster, now)?;
-            std::fs::write(path("ca.pem"), made.cert_pem())?;
-            std::fs::write(path("ca.key"), made.key_pem())?;
-            made
-        }
-    };
+    let authority =
+        match (std::fs::read_to_string(path("dev-ca.pem")), std::fs::read_to_string(path("dev-ca.key"))) {
+            (Ok(certificate), Ok(key)) => Authority::from_pem(&certificate, &key)?,
+            _ => {
+                let made = Authority::generate(&config.node.cluster, now)?;
+                store.keep("dev-ca.pem", made.cert_pem().as_bytes())?;
+                store.keep("dev-ca.key", made.key_pem().as_bytes())?;
+                made
+            }
+        };
     let validity = Validity { not_before_unix_s: now - 3_600, not_after_unix_s: now + 90 * 86_400 };
     let issued = authority.issue(&config.node.cluster, &config.node.name, validity)?;
     Ok(Credentials::from_pem(&issued.cert_pem, &issued.key_pem, authority.cert_pem())?)

@@ -188,6 +188,14 @@ impl Store {
             .map_err(|error| format!("{}: {error}", self.folder.join(name).display()))
     }
 
+    /// Writes a file that only this agent's user may read.
+    ///
+    /// # Errors
+    /// Whatever the system says; what was there before is untouched.
+    pub fn keep(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace(name, bytes)
+    }
+
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let (path, temporary) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
         let mut file = private_file(&temporary)?;

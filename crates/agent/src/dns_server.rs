@@ -191,7 +191,9 @@ impl RequestHandler for DnsHandler {
 
 /// Why DNS cannot be served on an address.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve DNS on {addr} over {transport}")]
+#[error(
+    "dns.listen: {addr} cannot be bound over {transport}: {source}. Is another program listening there? Change dns.listen"
+)]
 pub struct ConfigBindError {
     /// The address.
     pub addr: SocketAddr,

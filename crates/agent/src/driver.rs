@@ -111,8 +111,8 @@ impl Driver {
             let wake = self.clock.deadline(self.next_wake());
             let input = tokio::select! {
                 biased;
-                Some(input) = self.urgent.recv() => Some(input),
                 Ok(()) = self.stop.changed() => Some(Input::Shutdown),
+                Some(input) = self.urgent.recv() => Some(input),
                 Some(call) = self.calls.recv() => Some(self.take_call(call)),
                 () = tokio::time::sleep_until(wake) => None,
                 Some(input) = self.bulk.recv() => Some(input),

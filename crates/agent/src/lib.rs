@@ -11,6 +11,7 @@ pub mod events;
 pub mod gate;
 pub mod http;
 pub mod mesh;
+mod naming;
 pub mod notify;
 pub mod pki;
 pub mod probes;

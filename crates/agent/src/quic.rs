@@ -13,12 +13,13 @@ use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfi
 use quinn::{IdleTimeout, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::TLS13;
 
+use crate::naming::Naming;
 use crate::pki::{Credentials, PeerIdentity, PkiError, identity_of};
 use crate::seal::derive;
 
@@ -92,7 +93,7 @@ pub fn server_config(credentials: &Credentials) -> Result<quinn::ServerConfig, Q
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&credentials.roots), provider()).build()?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Naming::new(credentials.cluster.clone(), verifier))
         .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
@@ -113,9 +114,12 @@ pub fn server_config(credentials: &Credentials) -> Result<quinn::ServerConfig, Q
 /// # Errors
 /// If rustls refuses certificate or key.
 pub fn client_config(credentials: &Credentials) -> Result<quinn::ClientConfig, QuicConfigError> {
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::clone(&credentials.roots), provider()).build()?;
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(Arc::clone(&credentials.roots))
+        .dangerous()
+        .with_custom_certificate_verifier(Naming::new(credentials.cluster.clone(), verifier))
         .with_client_auth_cert(credentials.chain.clone(), credentials.key.clone_key())?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.resumption = Resumption::disabled();

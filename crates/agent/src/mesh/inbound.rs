@@ -152,7 +152,27 @@ async fn serve(mesh: Arc<Mesh>, connection: Connection, peer: NodeId) {
         why = read_requests(&mesh, &connection, peer) => why,
     };
     tracing::debug!(%peer, %why, "link closed");
+    if is_refusal(&why) {
+        mesh.recorder.dial_failed(connection.remote_address(), &explain(&why));
+    }
     mesh.links().remove_closed(peer, &connection);
+}
+
+/// Whether the peer closed the link because of who we are. It can do so after we took the handshake for finished, since
+/// in TLS 1.3 the acceptor checks last.
+fn is_refusal(why: &ConnectionError) -> bool {
+    match why {
+        ConnectionError::ConnectionClosed(_) => true,
+        ConnectionError::ApplicationClosed(close) => {
+            [quic::CLOSE_CLUSTER, quic::CLOSE_NAME].contains(&close.error_code)
+        }
+        ConnectionError::VersionMismatch
+        | ConnectionError::TransportError(_)
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => false,
+    }
 }
 
 async fn read_datagrams(mesh: &Mesh, connection: &Connection, peer: NodeId) -> ConnectionError {

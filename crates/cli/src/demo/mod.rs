@@ -7,6 +7,7 @@ mod status;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::{IsTerminal as _, Write as _, stdout};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -72,7 +73,9 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("ringmesh-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path)
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
             .map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
         Ok(Self(path))
     }
