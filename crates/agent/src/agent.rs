@@ -88,7 +88,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), Star
     let sealer = DocumentSealer::from_secret(&secret);
     let body = trust_body(&credentials, &sealer)?;
     let node_config = node_config(&config, body, resolve(&config.mesh.seeds).await)?;
-    let view = core::mem::take(&mut remembered.view);
+    let (view, down) = (core::mem::take(&mut remembered.view), core::mem::take(&mut remembered.down));
     let mut node = Node::new(
         clock.now(),
         wall_now(),
@@ -100,6 +100,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), Star
     );
     let mut gate = Gate::new(ChainChecker::new(credentials.cluster.clone(), credentials.roots.clone()));
     restore_view(&mut node, &mut gate, clock, view);
+    node.handle(clock.now(), Input::WereDown(down));
 
     let snapshot = Arc::new(ArcSwap::new(node.snapshot(clock.now())));
     let published = Arc::new(Published {

@@ -17,7 +17,7 @@ use ringmesh_node::io::{Input, Persist, Ticket};
 use ringmesh_node::registration::SavedState;
 use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::document::Document;
-use ringmesh_types::ids::Epoch;
+use ringmesh_types::ids::{Epoch, NodeId};
 use ringmesh_types::name::InstanceId;
 use ringmesh_types::wire;
 use serde::de::DeserializeOwned;
@@ -70,6 +70,8 @@ pub struct Remembered {
     pub health: Vec<(EndpointKey, EndpointHealth)>,
     /// What the mesh looked like.
     pub view: Vec<Document>,
+    /// Which of its members were Down.
+    pub down: Vec<NodeId>,
     /// Where other members were.
     pub peers: Vec<SocketAddr>,
 }
@@ -119,11 +121,13 @@ impl Store {
         let health: Vec<SavedHealth> = self.json("health", &mut warn);
         let key =
             |saved: &SavedHealth| EndpointKey { instance: saved.instance.clone(), endpoint: saved.endpoint };
+        let (down, view) = self.view(&mut warn);
         Remembered {
             epoch: self.json("epoch", &mut warn),
             registrations: self.json("registrations", &mut warn),
             health: health.iter().map(|saved| (key(saved), saved.health)).collect(),
-            view: self.view(&mut warn),
+            view,
+            down,
             peers: self.json("peers", &mut warn),
         }
     }
@@ -132,16 +136,20 @@ impl Store {
         self.read(name, warn, |bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()))
     }
 
-    fn view(&self, warn: &mut impl FnMut(String)) -> Vec<Document> {
+    /// Which members were Down, and everybody's documents.
+    fn view(&self, warn: &mut impl FnMut(String)) -> (Vec<NodeId>, Vec<Document>) {
         self.read("view", warn, |mut bytes| {
             let mut documents = Vec::new();
+            let (down, used) =
+                wire::decode_prefix(wire::Channel::Stream, bytes).map_err(|error| error.to_string())?;
+            bytes = &bytes[used..];
             while !bytes.is_empty() {
                 let (document, used) =
                     wire::decode_prefix(wire::Channel::Stream, bytes).map_err(|error| error.to_string())?;
                 documents.push(document);
                 bytes = &bytes[used..];
             }
-            Ok(documents)
+            Ok((down, documents))
         })
     }
 
@@ -181,7 +189,7 @@ impl Store {
             Persist::Epoch(epoch) => ("epoch", to_json(epoch)?),
             Persist::Registrations(state) => ("registrations", to_json(state)?),
             Persist::Health(health) => ("health", to_json(&saved_health(health))?),
-            Persist::View(documents) => ("view", view_bytes(documents)?),
+            Persist::View { documents, down } => ("view", view_bytes(down, documents)?),
             Persist::Peers(peers) => ("peers", to_json(peers)?),
         };
         self.replace(name, &wrap_checked(&body))
@@ -227,8 +235,9 @@ fn saved_health(health: &[(EndpointKey, EndpointHealth)]) -> Vec<SavedHealth> {
     health.iter().map(saved).collect()
 }
 
-fn view_bytes(documents: &[Arc<Document>]) -> Result<Vec<u8>, String> {
+fn view_bytes(down: &Vec<NodeId>, documents: &[Arc<Document>]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
+    wire::encode_into(&mut bytes, down).map_err(|error| error.to_string())?;
     for document in documents {
         wire::encode_into(&mut bytes, &**document).map_err(|error| error.to_string())?;
     }

@@ -231,6 +231,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Command { .. } => "command",
         Input::Persisted { .. } => "persisted",
         Input::TwinSeen(_) => "twin seen",
+        Input::WereDown(_) => "were down",
         Input::WallClock(_) => "wall clock",
         Input::Shutdown => "shutdown",
     }

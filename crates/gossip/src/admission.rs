@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmesh_types::document::{Document, Topic};
 use ringmesh_types::ids::{NodeId, Version};
-use ringmesh_types::limits::{PARKED_FOR, PARKED_STATEMENTS_MAX};
+use ringmesh_types::limits::{PARKED_BYTES_MAX, PARKED_FOR, PARKED_STATEMENTS_MAX};
 use ringmesh_types::sealed::{CheckSeal, DocumentKey, Statement, Verified, VerifiedStatement};
 use ringmesh_types::time::Instant;
 
@@ -76,13 +76,20 @@ impl<C: CheckSeal> Gate<C> {
 
     /// Takes the key that a `trust` document vouches for, if it is newer than the one we have.
     fn learn(&mut self, statement: &Statement, admission: &mut Admission) -> bool {
-        let Statement::Document(Document { key, version, body, .. }) = statement else {
+        let Statement::Document(document) = statement else {
             return false;
         };
+        let Document { key, version, body, .. } = document;
         if self.keys.get(&key.owner).is_some_and(|(known, _)| known >= version) {
             return false;
         }
-        match self.checker.vouched_key(key.owner, body) {
+        let proven = self.checker.vouched_key(key.owner, body).and_then(|document_key| {
+            // The body alone can be replayed under any version: only with the seal is it the owner's word.
+            Verified::check_document(document.clone(), &document_key, &self.checker)
+                .map(|_| document_key)
+                .map_err(|error| error.to_string())
+        });
+        match proven {
             Ok(document_key) => {
                 self.keys.insert(key.owner, (*version, document_key));
                 true
@@ -117,10 +124,18 @@ impl<C: CheckSeal> Gate<C> {
         }
     }
 
+    /// Lets a statement wait. What has no room is dropped: what waits already is not less worth.
     fn park(&mut self, now: Instant, statement: Statement) {
-        if self.parked.len() >= PARKED_STATEMENTS_MAX {
-            self.parked.pop_front();
+        let fits = match &statement {
+            Statement::Document(document) => document.body.len() <= document.key.topic.body_bytes_max(),
+            Statement::Accusation(_) => true,
+        };
+        let bytes: usize = self.parked.iter().map(|parked| parked.statement.bytes()).sum();
+        let has_room =
+            self.parked.len() < PARKED_STATEMENTS_MAX && bytes + statement.bytes() <= PARKED_BYTES_MAX;
+        if !fits || !has_room {
             self.dropped += 1;
+            return;
         }
         self.parked.push_back(Parked { until: now.after(PARKED_FOR), statement });
     }
@@ -191,6 +206,16 @@ mod tests {
         ];
         let admission = gate.admit(Instant::START, batch);
         assert_eq!((admission.admitted.len(), admission.rejected.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_trust_document_that_is_not_sealed_by_its_owner_changes_no_key() {
+        let mut gate = Gate::new(Repeats);
+        gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7)]);
+        let forged = gate.admit(Instant::START, vec![document("trust", u64::MAX, &[6; 32], 5)]);
+        assert_eq!((forged.admitted.len(), forged.rejected.len()), (0, 2));
+        let honest = gate.admit(Instant::START, vec![document("node", 2, &[], 7)]);
+        assert_eq!(honest.admitted.len(), 1);
     }
 
     #[test]

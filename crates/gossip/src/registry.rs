@@ -99,6 +99,9 @@ impl Registry {
         } else if self.is_full_for(key.owner) {
             return Merge::Full;
         }
+        if self.bytes_without(&key) + document.body.len() > limits::OWNER_BYTES_MAX {
+            return Merge::Full;
+        }
         match Body::read(&key, &document.body) {
             Ok(body) => match vet(&document, &body) {
                 Ok(()) => self.put(Stored { document: Arc::new(document), body: Arc::new(body) }),
@@ -113,6 +116,15 @@ impl Registry {
             Some(owner) => owner.documents.len() >= limits::TOPICS_PER_OWNER_MAX,
             None => self.owners.len() >= limits::MEMBERS_MAX,
         }
+    }
+
+    /// Body bytes of the owner's documents, but for the one called `key`.
+    fn bytes_without(&self, key: &Key) -> usize {
+        let documents = self.owners.get(&key.owner).into_iter().flat_map(|owner| &owner.documents);
+        documents
+            .filter(|(topic, _)| **topic != key.topic)
+            .map(|(_, stored)| stored.document.body.len())
+            .sum()
     }
 
     fn put(&mut self, after: Stored) -> Merge {
@@ -222,8 +234,12 @@ impl Registry {
 
     /// What we have in these buckets.
     pub fn summaries(&self, buckets: &[u8]) -> Vec<Summary> {
+        let mut is_wanted = [false; BUCKETS];
+        for index in buckets {
+            is_wanted[usize::from(*index)] = true;
+        }
         self.live()
-            .filter(|(id, _)| buckets.iter().any(|wanted| usize::from(*wanted) == bucket(**id)))
+            .filter(|(id, _)| is_wanted[bucket(**id)])
             .flat_map(|(_, owner)| owner.documents.values())
             .map(|stored| Summary {
                 key: stored.document.key.clone(),
@@ -241,6 +257,18 @@ impl Registry {
         for ours in self.summaries(buckets) {
             let is_lacking = theirs.get(&ours.key).is_none_or(|rank| *rank < (ours.version, ours.body_hash));
             if let Some(stored) = self.stored(&ours.key).filter(|_| is_lacking && !page.is_full()) {
+                page.add(&stored.document);
+            }
+        }
+        // What they hold alive and we know to be over (a leave they missed) is in none of our digests.
+        for summary in have {
+            let newer = self.stored(&summary.key).filter(|stored| {
+                let is_live = self.owners.get(&summary.key.owner).is_some_and(|owner| owner.is_live);
+                !is_live
+                    && (stored.document.version, stored.document.body_hash())
+                        > (summary.version, summary.body_hash)
+            });
+            if let Some(stored) = newer.filter(|_| !page.is_full()) {
                 page.add(&stored.document);
             }
         }

@@ -1,8 +1,8 @@
 //! Who is accused by whom, and when that is enough.
 //!
 //! A member is Down when K = min(3, serving members other than the subject) distinct accusers agree on one incarnation
-//! and the subject has had [`SuspicionConfig::min`] to refute, or when a suspicion lasts [`SuspicionConfig::max`] and we
-//! have not heard from the subject ourselves since it began. A higher incarnation, revival or epoch voids every vote.
+//! and the subject has had [`SuspicionConfig::min`] to refute, or when a suspicion lasts [`SuspicionConfig::max`], we
+//! are among the accusers and have not heard from the subject since it began. A higher incarnation, revival or epoch voids every vote.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,10 +137,18 @@ impl Suspicions {
         Some(suspicion.since.after(if is_enough { self.config.min } else { self.config.max }))
     }
 
-    /// What to do about `subject` now.
+    /// Nothing could be heard for `length`: no suspicion has lasted any longer for that.
+    pub fn delay(&mut self, length: Duration) {
+        for suspicion in self.open.values_mut() {
+            suspicion.since = suspicion.since.after(length);
+        }
+    }
+
+    /// What `me` should do about `subject` now.
     pub fn judge(
         &self,
         now: Instant,
+        me: NodeId,
         subject: NodeId,
         others: usize,
         last_heard: Option<Instant>,
@@ -157,6 +165,9 @@ impl Suspicions {
         }
         if last_heard.is_some_and(|at| at > suspicion.since) {
             return Verdict::Contradicted;
+        }
+        if !suspicion.accusers.contains(&me) {
+            return Verdict::Unsure;
         }
         Verdict::Down { accusers }
     }
@@ -179,6 +190,8 @@ pub enum Verdict {
     },
     /// Too few say so, and we have heard from the subject ourselves.
     Contradicted,
+    /// Too few say so, and we have not tried ourselves: a look decides.
+    Unsure,
 }
 
 #[cfg(test)]
@@ -204,6 +217,10 @@ mod tests {
         NodeId::from_bytes([9; 8])
     }
 
+    fn me() -> NodeId {
+        NodeId::from_bytes([8; 8])
+    }
+
     fn at(millis: u64) -> Instant {
         Instant::from_millis(millis)
     }
@@ -218,8 +235,8 @@ mod tests {
         assert_eq!(suspicions.deadline(subject(), 5), Some(at(6_000)));
         assert_eq!(suspicions.accuse(at(3), &says(3, 4), LIFE), Vote::Counted(3));
         assert_eq!(suspicions.deadline(subject(), 5), Some(at(1_000)));
-        assert_eq!(suspicions.judge(at(999), subject(), 5, None), Verdict::Open);
-        assert_eq!(suspicions.judge(at(1_000), subject(), 5, None), Verdict::Down { accusers: 3 });
+        assert_eq!(suspicions.judge(at(999), me(), subject(), 5, None), Verdict::Open);
+        assert_eq!(suspicions.judge(at(1_000), me(), subject(), 5, None), Verdict::Down { accusers: 3 });
     }
 
     #[test]
@@ -237,8 +254,13 @@ mod tests {
     fn a_lone_accuser_does_not_outweigh_what_we_heard_ourselves() {
         let mut suspicions = Suspicions::new(SuspicionConfig::default());
         suspicions.accuse(at(10), &says(1, 4), LIFE);
-        assert_eq!(suspicions.judge(at(6_010), subject(), 5, Some(at(11))), Verdict::Contradicted);
-        assert_eq!(suspicions.judge(at(6_010), subject(), 5, Some(at(9))), Verdict::Down { accusers: 1 });
+        assert_eq!(suspicions.judge(at(6_010), me(), subject(), 5, Some(at(11))), Verdict::Contradicted);
+        assert_eq!(suspicions.judge(at(6_010), me(), subject(), 5, Some(at(9))), Verdict::Unsure);
+        suspicions.accuse(at(6_020), &says(8, 4), LIFE);
+        assert_eq!(
+            suspicions.judge(at(6_020), me(), subject(), 5, Some(at(9))),
+            Verdict::Down { accusers: 2 }
+        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ const SEED_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration
 const DOWN_BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// Questions under way at most; more wait for their turn.
 const ASKED_MAX: usize = 64;
+/// Pulls among them at most: what peers announce must not crowd out joins and repair.
+const PULLS_MAX: usize = 32;
 /// Hellos to Down members under way at most.
 const CONTACTS_MAX: usize = 8;
 /// A remembered peer that was no seed is given up after this many tries.
@@ -61,7 +63,9 @@ pub(crate) enum Asked {
     /// To join at a seed.
     Join(SocketAddr),
     /// To see whether a Down member is back.
-    Contact,
+    Contact(Target),
+    /// To see whether a suspect answers us.
+    Look(NodeId),
     /// For a page of the catalogue.
     Page(Target),
     /// Whether our catalogues differ.
@@ -83,6 +87,7 @@ pub(crate) struct Contacts {
     tickets: u64,
     joined: Option<Instant>,
     renewed: Option<Instant>,
+    refuted: Option<Instant>,
     echoes: TokenBucket,
     reports: TokenBucket,
 }
@@ -98,6 +103,7 @@ impl Contacts {
             tickets: 0,
             joined: None,
             renewed: None,
+            refuted: None,
             echoes: TokenBucket::new(64, Duration::from_millis(10)),
             reports: TokenBucket::new(8, Duration::from_secs(2)),
         }
@@ -125,12 +131,20 @@ impl Contacts {
         may
     }
 
+    pub(crate) fn may_refute(&mut self, now: Instant, every: Duration) -> bool {
+        let may = self.refuted.is_none_or(|at| now.since(at) >= every);
+        if may {
+            self.refuted = Some(now);
+        }
+        may
+    }
+
     fn is_newcomer(&self, now: Instant) -> bool {
         self.joined.is_some_and(|at| now.since(at) < NEWCOMER_FOR)
     }
 
     fn contacts_under_way(&self) -> usize {
-        self.asked.values().filter(|asked| matches!(asked, Asked::Contact)).count()
+        self.asked.values().filter(|asked| matches!(asked, Asked::Contact(_))).count()
     }
 
     fn is_joining_at(&self, addr: SocketAddr) -> bool {
@@ -153,7 +167,10 @@ impl Node {
 
     /// Asks a peer something, if not too much is under way.
     pub(crate) fn ask(&mut self, to: Target, why: Asked, request: Request) {
-        if self.contacts.asked.len() >= ASKED_MAX {
+        let is_pull = matches!(why, Asked::Pull);
+        let pulls = self.contacts.asked.values().filter(|asked| matches!(asked, Asked::Pull)).count();
+        if self.contacts.asked.len() >= ASKED_MAX || (is_pull && pulls >= PULLS_MAX) {
+            self.stats.questions_dropped += 1;
             return;
         }
         self.contacts.tickets += 1;
@@ -167,7 +184,8 @@ impl Node {
             self.contacts.seeds.iter().filter(|(_, seed)| seed.next <= now).map(|(addr, _)| *addr).collect();
         for addr in due {
             let jitter = self.rng.random_range(0..51);
-            let is_wanted = !self.members.is_served_at(addr) && !self.contacts.is_joining_at(addr);
+            let is_known = self.contacts.joined.is_some() && self.members.is_served_at(addr);
+            let is_wanted = !is_known && !self.contacts.is_joining_at(addr);
             let is_seed = self.config.seeds.contains(&addr);
             let Some(seed) = self.contacts.seeds.get_mut(&addr) else {
                 continue;
@@ -211,7 +229,7 @@ impl Node {
         let attempt = self.contacts.down.entry(id).or_insert_with(|| Attempt::new(now, DOWN_BACKOFF.0));
         attempt.back_off(now, DOWN_BACKOFF.1, jitter);
         if let Some(target) = self.members.find(id).map(Member::target) {
-            self.say_hello(target, Asked::Contact);
+            self.say_hello(target, Asked::Contact(target));
         }
     }
 
@@ -221,6 +239,13 @@ impl Node {
         let documents = self.registry.documents_of(me.id);
         let documents = documents.iter().map(|document| Document::clone(document)).collect();
         self.ask(to, why, Request::Hello { from: me, you_are, documents });
+    }
+
+    /// Looks at a suspect ourselves, over a stream, which survives loss.
+    pub(crate) fn look_at(&mut self, subject: NodeId) {
+        if let Some(target) = self.members.find(subject).map(Member::target) {
+            self.say_hello(target, Asked::Look(subject));
+        }
     }
 
     fn standing_of(&self, id: NodeId) -> Standing {
@@ -281,6 +306,10 @@ impl Node {
         ticket: Ticket,
         request: Request,
     ) {
+        if is_too_much(&request) {
+            self.reject(now, from, "its question names more than anybody may ask for at once".to_owned());
+            return;
+        }
         let response = match request {
             Request::Hello { from: identity, you_are, .. } => {
                 if identity.id != from {
@@ -370,8 +399,11 @@ impl Node {
         let Some(asked) = self.contacts.asked.remove(&ticket) else {
             return;
         };
-        let Ok((peer, response)) = result else {
-            return;
+        let (peer, response) = match (result, &asked) {
+            (Ok(answer), _) => answer,
+            (Err(_), Asked::Look(subject)) => return self.on_suspect_silent(now, *subject),
+            (Err(_), Asked::Page(_)) => return self.repair_soon(now),
+            (Err(_), _) => return,
         };
         match (asked, response) {
             (Asked::Join(addr), Response::Hello { from, you_are, epoch_known, refused, .. })
@@ -382,10 +414,12 @@ impl Node {
                     self.ask(target, Asked::Page(target), Request::Page { after: None });
                 }
             }
-            (Asked::Contact, Response::Hello { from, you_are, epoch_known, refused, .. })
+            (Asked::Look(subject), Response::Hello { .. }) if subject == peer => {
+                self.on_suspect_answered(now, subject);
+            }
+            (Asked::Contact(target), Response::Hello { from, you_are, epoch_known, refused, .. })
                 if from.id == peer =>
             {
-                let target = Target { id: Some(peer), addr: from.addr.into() };
                 if self.on_welcome(now, target, you_are, epoch_known, refused) {
                     self.ask_digest(target);
                 }
@@ -400,7 +434,8 @@ impl Node {
             (Asked::Compare(target), Response::Difference { wanted, .. }) => {
                 self.on_difference(now, target, &wanted);
             }
-            (Asked::Pull, Response::Documents(_)) | (Asked::Digest(_), Response::Same) => {}
+            (Asked::Digest(_), Response::Same) => self.on_same(),
+            (Asked::Pull, Response::Documents(_)) => {}
             (asked, _) => self.reject(now, peer, format!("its answer does not fit the question {asked:?}")),
         }
     }
@@ -430,6 +465,13 @@ impl Node {
         self.settle(now);
         self.show_ourselves(peer);
         true
+    }
+
+    /// Pushes our own documents to everybody: we have just started, and members are known from disk.
+    pub(crate) fn show_ourselves_to_all(&mut self) {
+        for target in self.members.everybody() {
+            self.show_ourselves(target);
+        }
     }
 
     /// Pushes our own documents to one peer.
@@ -477,8 +519,22 @@ impl Node {
 
     /// Addresses worth remembering over a restart.
     pub(crate) fn peers_to_remember(&self) -> Vec<SocketAddr> {
-        let alive =
-            self.members.serving_others().filter(|member| matches!(member.view.state, MemberState::Alive));
-        alive.take(ASKED_MAX).map(|member| member.target().addr).collect()
+        let alive = |member: &&Member| matches!(member.view.state, MemberState::Alive);
+        let others = || self.members.iter().filter(|member| !member.view.is_self);
+        let first = others().filter(alive);
+        let last =
+            others().filter(|member| !alive(member) && !matches!(member.view.state, MemberState::Left));
+        first.chain(last).take(ASKED_MAX).map(|member| member.target().addr).collect()
+    }
+}
+
+/// Whether a question names more than any honest agent asks for at once.
+fn is_too_much(request: &Request) -> bool {
+    match request {
+        Request::Compare { buckets, have } => {
+            buckets.len() > ringmesh_gossip::registry::BUCKETS || have.len() > limits::SUMMARIES_MAX
+        }
+        Request::Pull { keys } => keys.len() > limits::BATCH_STATEMENTS_MAX,
+        Request::Hello { .. } | Request::Page { .. } | Request::Digest { .. } => false,
     }
 }

@@ -127,6 +127,8 @@ pub enum Input {
         /// Why it is not there.
         result: Result<(), String>,
     },
+    /// These members were Down before this agent restarted; their documents came from disk.
+    WereDown(Vec<NodeId>),
     /// Somebody with a certificate of our own name speaks from this address.
     TwinSeen(SocketAddr),
     /// What the wall clock says now.
@@ -211,7 +213,12 @@ pub enum Persist {
     /// How the endpoints here do.
     Health(Vec<(EndpointKey, EndpointHealth)>),
     /// What the mesh looked like.
-    View(Vec<Arc<Document>>),
+    View {
+        /// The documents of all members but those that left.
+        documents: Vec<Arc<Document>>,
+        /// Which of them were Down.
+        down: Vec<NodeId>,
+    },
     /// Where other members can be reached.
     Peers(Vec<SocketAddr>),
 }

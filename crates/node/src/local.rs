@@ -17,12 +17,13 @@ use ringmesh_types::limits;
 use ringmesh_types::name::{InstanceId, NodeName};
 use ringmesh_types::sealed::{Statement, Verified};
 use ringmesh_types::service::{HealthState, Instance};
-use ringmesh_types::time::Instant;
+use ringmesh_types::time::{Instant, WallTime};
 
 use crate::io::{
     Class, Command, CommandError, CommandErrorKind, DrainTarget, OnConflict, Output, Persist, Ticket,
 };
 use crate::machine::{Node, NodeConfig, Timer};
+use crate::members::Member;
 use crate::registration::{Origin, RawRegistration, Registration, SavedState, describe};
 
 /// How often health and, more rarely, the view go to disk if they changed.
@@ -54,6 +55,7 @@ pub(crate) struct Local {
     tickets: u64,
     problems: Vec<String>,
     is_health_unsaved: bool,
+    release_at: Option<Instant>,
     saved_root: u64,
     saved_view: Instant,
 }
@@ -66,6 +68,7 @@ impl Local {
             tickets: 0,
             problems: Vec::new(),
             is_health_unsaved: false,
+            release_at: None,
             saved_root: 0,
             saved_view: Instant::START,
         };
@@ -112,6 +115,32 @@ impl State {
             ..registration.instance.clone()
         };
         self.registrations.values().map(published).collect()
+    }
+
+    /// Whether what is published of this fits its documents, in the largest form it can take.
+    fn check_sizes(&self) -> Result<(), String> {
+        let services = ServicesBody { instances: self.instances(), is_node_draining: true };
+        let worst =
+            EndpointHealth { state: HealthState::Failing, since: WallTime::from_unix_millis(u64::MAX) };
+        let health_of = |registration: &Arc<Registration>| InstanceHealth {
+            id: registration.instance.id.clone(),
+            endpoints: vec![worst; registration.instance.endpoints.len()],
+        };
+        let health = HealthBody { instances: self.registrations.values().map(health_of).collect() };
+        let size = |bytes: Result<Vec<u8>, _>| bytes.map_or(usize::MAX, |bytes: Vec<u8>| bytes.len());
+        if size(services.to_bytes()) > limits::SERVICES_BODY_BYTES_MAX {
+            return Err(format!(
+                "all instances of a node together may take {} bytes",
+                limits::SERVICES_BODY_BYTES_MAX
+            ));
+        }
+        if size(health.to_bytes()) > limits::SMALL_BODY_BYTES_MAX {
+            return Err(format!(
+                "the states of all endpoints of a node may take {} bytes",
+                limits::SMALL_BODY_BYTES_MAX
+            ));
+        }
+        Ok(())
     }
 
     fn plans(&self) -> Vec<Plan> {
@@ -194,15 +223,7 @@ impl Node {
             return Err(error(CommandErrorKind::Conflict, detail));
         }
         state.registrations.insert(id.clone(), Arc::new(registration));
-        let body = ServicesBody { instances: state.instances(), is_node_draining: false };
-        let bytes = body.to_bytes().map_or(usize::MAX, |bytes| bytes.len());
-        if bytes > limits::SERVICES_BODY_BYTES_MAX {
-            let detail = format!(
-                "all instances of a node together may take {} bytes",
-                limits::SERVICES_BODY_BYTES_MAX
-            );
-            return Err(error(CommandErrorKind::Conflict, detail));
-        }
+        state.check_sizes().map_err(|why| error(CommandErrorKind::Conflict, why))?;
         Ok((state, format!("{id} is registered")))
     }
 
@@ -280,7 +301,15 @@ impl Node {
                     "unchanged",
                     cause.clone(),
                 );
-                for lost in core::mem::take(&mut self.local.pending) {
+                let lost = core::mem::take(&mut self.local.pending);
+                if lost.len() > 1 {
+                    // Later changes, refused with this one, may be on their way to disk: what counts goes after them.
+                    self.local.tickets += 1;
+                    let what = Persist::Registrations(self.local.committed.saved());
+                    self.outputs
+                        .push_back(Output::Persist { ticket: Some(Ticket(self.local.tickets)), what });
+                }
+                for lost in lost {
                     self.answer(lost.command, Err(error(CommandErrorKind::Disk, cause.clone())));
                 }
             }
@@ -386,15 +415,17 @@ impl Node {
             return self.answer(ticket, Err(error(CommandErrorKind::Invalid, detail)));
         }
         self.stand(hold_of(length));
-        self.timers.arm(now.after(length * 3 / 4), Timer::HoldRelease);
+        let release_at = now.after(length * 3 / 4);
+        self.local.release_at = Some(release_at);
+        self.timers.arm(release_at, Timer::HoldRelease(release_at));
         let says =
             format!("the mesh keeps serving what this node vouched for, for {}", duration::format(length));
         self.answer(ticket, Ok(says));
     }
 
     /// The hold is nearly over and this agent was not restarted: say that it serves.
-    pub(crate) fn on_hold_release(&mut self) {
-        if matches!(self.standing, Standing::Holding { .. }) {
+    pub(crate) fn on_hold_release(&mut self, armed: Instant) {
+        if self.local.release_at == Some(armed) && matches!(self.standing, Standing::Holding { .. }) {
             self.stand(Standing::Serving);
         }
     }
@@ -471,17 +502,17 @@ impl Node {
         self.outputs.push_back(Output::Persist { ticket: None, what: Persist::Health(health) });
     }
 
-    /// Keeps what the mesh looks like. Nobody else being there says nothing about it: what was kept before stays.
     fn save_view(&mut self) {
-        if self.members.serving_others().next().is_none() {
-            return;
-        }
         self.local.saved_root = self.registry.root();
-        let mut documents = Vec::new();
-        for member in self.members.serving_others() {
+        let (mut documents, mut down) = (Vec::new(), Vec::new());
+        let is_kept = |member: &&Member| !member.view.is_self && (member.is_serving() || member.is_down());
+        for member in self.members.iter().filter(is_kept) {
             documents.extend(self.registry.documents_of(member.identity().id));
+            if member.is_down() {
+                down.push(member.identity().id);
+            }
         }
-        self.outputs.push_back(Output::Persist { ticket: None, what: Persist::View(documents) });
+        self.outputs.push_back(Output::Persist { ticket: None, what: Persist::View { documents, down } });
         let peers = self.peers_to_remember();
         self.outputs.push_back(Output::Persist { ticket: None, what: Persist::Peers(peers) });
     }

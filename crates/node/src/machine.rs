@@ -9,17 +9,17 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use ringmesh_gossip::codec::{self, Heard};
 use ringmesh_gossip::membership::{Membership, Output as MembershipOutput, ProbeConfig};
-use ringmesh_gossip::message::Datagram;
+use ringmesh_gossip::message::{Datagram, Push};
 use ringmesh_gossip::registry::Registry;
 use ringmesh_gossip::suspicion::{SuspicionConfig, Suspicions};
 use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{EndpointKey, Monitor, Output as MonitorOutput};
 use ringmesh_types::body::{EndpointHealth, NodeBody, Standing};
-use ringmesh_types::document::Topic;
+use ringmesh_types::document::{Document, Topic};
 use ringmesh_types::event::{Event, EventKind, Severity};
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
 use ringmesh_types::name::{ClusterName, NodeName, RegionName, ZoneName};
-use ringmesh_types::sealed::MakeSeal;
+use ringmesh_types::sealed::{MakeSeal, Statement};
 use ringmesh_types::snapshot::Snapshot;
 use ringmesh_types::time::{Instant, WallTime};
 use ringmesh_types::wire::{self, Channel};
@@ -106,6 +106,8 @@ pub struct Stats {
     pub refutations: u64,
     /// Times this node took a new identity because it was held Down.
     pub renewals: u64,
+    /// Questions that were not asked because too many were under way.
+    pub questions_dropped: u64,
 }
 
 /// The node's own timers. None is ever cancelled: each carries what it was armed for.
@@ -113,8 +115,8 @@ pub struct Stats {
 pub(crate) enum Timer {
     Suspicion(NodeId),
     HoldEnd(NodeId),
-    HoldRelease,
-    Reap(NodeId, Epoch),
+    HoldRelease(Instant),
+    Reap,
     Seeds,
     Contact,
     Repair,
@@ -156,8 +158,11 @@ pub struct Node {
     pub(crate) stats: Stats,
     started: WallTime,
     events: u64,
+    turned: Instant,
 }
 
+/// A deadline that is met this late was slept through.
+const PAUSE: Duration = Duration::from_secs(1);
 /// At most one renewal in this time, whatever peers say.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 
@@ -197,6 +202,7 @@ impl Node {
             rng: own_rng,
             started: wall,
             events: 0,
+            turned: now,
             config,
         };
         node.begin(now, &restored.health);
@@ -211,6 +217,7 @@ impl Node {
         self.arm_contact_timers(now);
         self.arm_repair(now);
         self.timers.arm(now.after(crate::local::SAVE_EVERY), Timer::Save);
+        self.timers.arm(now.after(crate::statements::REAP_EVERY), Timer::Reap);
         self.settle(now);
     }
 
@@ -252,6 +259,7 @@ impl Node {
 
     /// The door in.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.notice_pause(now);
         match input {
             Input::Datagram { from, addr, bytes } => self.on_datagram(now, from, addr, &bytes),
             Input::Statements { source, statements } => self.on_statements(now, source, statements),
@@ -271,6 +279,7 @@ impl Node {
                 let twin = Identity { addr: addr.into(), ..self.membership.identity() };
                 self.notice_clash(now, twin, addr);
             }
+            Input::WereDown(members) => self.on_were_down(now, &members),
             Input::WallClock(wall) => self.clock = Clock { at: now, wall },
             Input::Shutdown => self.on_shutdown(now),
         }
@@ -279,6 +288,7 @@ impl Node {
 
     /// Delivers everything that is due at `now`, in order.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.notice_pause(now);
         self.membership.handle_timeout(now);
         let wall = self.clock.wall(now);
         self.monitor.handle_timeout(now, wall);
@@ -306,12 +316,21 @@ impl Node {
         self.outputs.pop_front()
     }
 
+    /// A process that was stopped heard nobody refute: what was overdue when it woke up is not held against anybody.
+    fn notice_pause(&mut self, now: Instant) {
+        let paused = now.since(self.turned);
+        if paused >= PAUSE && self.poll_timeout().is_some_and(|(at, _)| now.since(at) >= PAUSE) {
+            self.suspicions.delay(paused);
+        }
+        self.turned = now;
+    }
+
     fn on_timer(&mut self, now: Instant, timer: Timer) {
         match timer {
             Timer::Suspicion(subject) => self.on_suspicion_due(now, subject),
             Timer::HoldEnd(subject) => self.on_hold_end(now, subject),
-            Timer::HoldRelease => self.on_hold_release(),
-            Timer::Reap(subject, epoch) => self.on_reap_due(now, subject, epoch),
+            Timer::HoldRelease(armed) => self.on_hold_release(armed),
+            Timer::Reap => self.on_reap_due(now),
             Timer::Seeds => self.on_seeds_due(now),
             Timer::Contact => self.on_contact_due(now),
             Timer::Repair => self.on_repair_due(now),
@@ -403,6 +422,7 @@ impl Node {
             Some(known) if heard.src != known => {
                 self.stats.stale_packets += 1;
                 self.notice_clash(now, heard.src, addr);
+                self.show_successor(now, heard.src.id, addr);
             }
             Some(_) => self.on_packet_of_member(now, heard),
         }
@@ -412,6 +432,16 @@ impl Node {
     fn meet_stranger(&mut self, now: Instant, id: NodeId, addr: SocketAddr) {
         self.stats.strangers += 1;
         self.pull_standing(now, Target { id: Some(id), addr }, id);
+    }
+
+    /// Somebody lives a life that a later one has replaced: it should know, above all if the later one is not its own.
+    fn show_successor(&mut self, now: Instant, id: NodeId, addr: SocketAddr) {
+        let successor = self.registry.find(id, Topic::NODE).map(|stored| Document::clone(&stored.document));
+        if let Some(successor) = successor.filter(|_| self.contacts.may_echo(now)) {
+            self.stats.echoes += 1;
+            let push = Push::Statements(vec![Statement::Document(successor)]);
+            self.push(vec![Target { id: Some(id), addr }], Class::Bulk, push);
+        }
     }
 
     fn on_packet_of_member(&mut self, now: Instant, heard: &Heard) {

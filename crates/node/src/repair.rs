@@ -17,13 +17,24 @@ use crate::contacts::Asked;
 use crate::io::{Class, Target};
 use crate::machine::{Node, Timer};
 
+/// After a difference the next comparison comes within this time, at least and at most.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(1_200), Duration::from_secs(30));
 /// Summaries in one comparison at most: buckets that do not fit wait for the next one.
 const SUMMARIES_MAX: usize = 8_000;
 
 /// When the next comparison is due; timers armed for another moment are stale.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Repair {
     next: Instant,
+    /// How long to wait after a difference: doubles while differences bring nothing new.
+    patience: Duration,
+    merged: u64,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        Self { next: Instant::START, patience: PATIENCE.0, merged: 0 }
+    }
 }
 
 impl Node {
@@ -35,9 +46,13 @@ impl Node {
 
     /// Something happened that makes a difference likely: compare within a second.
     pub(crate) fn repair_soon(&mut self, now: Instant) {
-        let wait = Duration::from_millis(self.rng.random_range(300..1_300));
-        let at = now.after(wait);
-        if self.repair.next > now.after(Duration::from_millis(1_300)) {
+        self.repair_within(now, PATIENCE.0);
+    }
+
+    fn repair_within(&mut self, now: Instant, patience: Duration) {
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let at = now.after(Duration::from_millis(self.rng.random_range(millis / 4..=millis)));
+        if self.repair.next > at {
             self.repair.next = at;
             self.timers.arm(at, Timer::Repair);
         }
@@ -58,6 +73,11 @@ impl Node {
         self.ask(target, Asked::Digest(target), Request::Digest { root });
     }
 
+    /// Nothing differs: the next difference is a fresh one.
+    pub(crate) fn on_same(&mut self) {
+        self.repair.patience = PATIENCE.0;
+    }
+
     pub(crate) fn on_buckets(&mut self, target: Target, theirs: &[u64]) {
         let mut buckets = self.registry.differing(theirs);
         let mut have = self.registry.summaries(&buckets);
@@ -75,7 +95,11 @@ impl Node {
         let documents: Vec<Arc<Document>> =
             keys.filter_map(|key| self.registry.stored(key)).map(|stored| stored.document.clone()).collect();
         self.push_documents(target, Class::Bulk, documents);
-        self.repair_soon(now);
+        let is_progress = self.stats.documents_merged != self.repair.merged;
+        self.repair.merged = self.stats.documents_merged;
+        self.repair.patience =
+            if is_progress { PATIENCE.0 } else { (self.repair.patience * 2).min(PATIENCE.1) };
+        self.repair_within(now, self.repair.patience);
     }
 
     /// Pushes documents to one peer: small ones outright, large ones by name.

@@ -24,6 +24,12 @@ use crate::members::{self, Member};
 const FORWARD_TO: usize = 3;
 /// How long a Down or Left member is remembered.
 const REAP_AFTER: Duration = Duration::from_secs(86_400);
+/// Who is to be dropped is looked for this often.
+pub(crate) const REAP_EVERY: Duration = Duration::from_secs(3_600);
+/// At most one refutation in this time: a liar cannot make us shout.
+const REFUTE_EVERY: Duration = Duration::from_millis(200);
+/// A higher epoch of ours that a peer claims to know is taken over if it is at most this far ahead of our clock.
+const CATCH_UP_MAX: Duration = Duration::from_secs(3_600);
 /// A member under this name that still speaks this long after its successor came is a second agent, not a late packet.
 const CLASH_AFTER: Duration = Duration::from_secs(3);
 
@@ -79,6 +85,11 @@ impl Node {
                     "epoch {} is more than a day ahead of this clock",
                     document.version.epoch
                 ));
+            }
+            if let Body::Forget(_, order) = body
+                && order.floor.0 > ahead
+            {
+                return Err(format!("its floor {} is more than a day ahead of this clock", order.floor));
             }
             vet_body(owner, body, |node| NodeId::derive(&cluster, &node.name), &*is_allowed)
         };
@@ -155,8 +166,15 @@ impl Node {
         if is_ours || source == Source::Disk || document.version.epoch == me.epoch {
             return;
         }
-        let Ok(Body::Node(body)) = Body::read(&document.key, &document.body) else {
-            return;
+        let body = match Body::read(&document.key, &document.body) {
+            Ok(Body::Node(body)) => body,
+            Ok(Body::Forget(..)) if document.version.epoch < me.epoch => {
+                // An order that an earlier life of ours gave still stands: give it again.
+                self.publisher.want(document.key.topic.clone(), Class::Bulk, document.body.to_vec());
+                return;
+            }
+            Ok(Body::Forget(..) | Body::Services(_) | Body::Health(_) | Body::Trust | Body::Opaque)
+            | Err(_) => return,
         };
         let other = body.identity(me.id, document.version);
         if other.addr != me.addr {
@@ -168,7 +186,10 @@ impl Node {
 
     /// The mesh knows a higher epoch of ours than the one we use.
     pub(crate) fn catch_up(&mut self, now: Instant, known: Epoch) {
-        let ahead = self.clock.wall(now).after(limits::EPOCH_AHEAD_MAX).as_unix_millis();
+        let ahead = self.clock.wall(now).after(CATCH_UP_MAX).as_unix_millis();
+        if self.is_displaced() {
+            return;
+        }
         if known >= self.membership.identity().epoch && known.0 < ahead {
             self.change_epoch(now, known.next(), format!("the mesh knows epoch {known} of this node"));
         }
@@ -235,7 +256,10 @@ impl Node {
         let was_serving = known.is_some_and(|(_, is_serving)| is_serving);
         if !is_new_life && !was_serving {
             if self.members.find(owner).is_some_and(Member::is_down) {
-                self.contact_soon(now, owner);
+                match body.standing {
+                    Standing::Left => self.on_left(now, owner),
+                    Standing::Serving | Standing::Holding { .. } => self.contact_soon(now, owner),
+                }
             }
             return;
         }
@@ -259,7 +283,9 @@ impl Node {
         let mut view = members::view_of(body, identity, self.clock.wall(now));
         let mut member = Member { view: Arc::new(view.clone()), heard: None, changed: now, hold_until: None };
         if let Some(before) = self.members.find(owner) {
-            view.clash.clone_from(&before.view.clash);
+            if !is_new_life {
+                view.clash.clone_from(&before.view.clash);
+            }
             view.since = before.view.since;
             view.cause = before.view.cause.clone();
             view.state = before.view.state;
@@ -329,6 +355,7 @@ impl Node {
     fn on_left(&mut self, now: Instant, owner: NodeId) {
         self.withdraw(now, owner);
         self.set_state(now, owner, MemberState::Left, "it said that it leaves".to_owned());
+        self.apply_forget_orders(now, owner);
     }
 
     /// A member is Down or has left: no probes, no votes, no documents of it in repair.
@@ -343,7 +370,6 @@ impl Node {
         for cleared in self.suspicions.withdraw(subject) {
             self.set_state(now, cleared, MemberState::Alive, "its accuser is gone".to_owned());
         }
-        self.timers.arm(now.after(REAP_AFTER), Timer::Reap(subject, identity.epoch));
         self.outputs.push_back(Output::Disconnect(subject));
     }
 
@@ -382,7 +408,9 @@ impl Node {
         let Some(member) = self.members.find(subject.id).filter(|member| member.identity() == subject) else {
             return;
         };
-        if !matches!(member.view.state, MemberState::Alive | MemberState::Suspect { .. }) {
+        if !matches!(member.view.state, MemberState::Alive | MemberState::Suspect { .. })
+            || self.is_displaced()
+        {
             return;
         }
         let accusation = Accusation {
@@ -400,6 +428,11 @@ impl Node {
         self.push(self.members.everybody(), Class::Accusation, push);
     }
 
+    /// Another agent uses our name and the mesh listens to that one: that nobody answers us says nothing about them.
+    fn is_displaced(&self) -> bool {
+        self.members.find(self.id()).is_some_and(|me| me.view.clash.is_some())
+    }
+
     fn on_accusation(&mut self, now: Instant, source: Source, accusation: Verified<Accusation>) -> bool {
         let accusation = accusation.into_inner();
         let is_member = self.members.find(accusation.accuser).is_some_and(Member::is_serving);
@@ -411,7 +444,29 @@ impl Node {
             self.on_accused(now, source, &accusation);
             return false;
         }
-        self.count_vote(now, &accusation)
+        let is_news = self.count_vote(now, &accusation);
+        let subject =
+            self.members.find(accusation.subject).map(|member| (member.target(), member.view.state));
+        match subject {
+            // Whoever accuses should tell the subject; a liar would not.
+            Some((target, MemberState::Suspect { .. })) if is_news => {
+                self.push(
+                    vec![target],
+                    Class::Accusation,
+                    Push::Statements(vec![Statement::Accusation(accusation)]),
+                );
+            }
+            // Whoever accuses a member that left has missed the leave.
+            Some((_, MemberState::Left)) => {
+                let left =
+                    self.registry.find(accusation.subject, Topic::NODE).map(|stored| stored.document.clone());
+                if let Some(left) = left {
+                    self.echo(now, source, &left);
+                }
+            }
+            Some(_) | None => {}
+        }
+        is_news
     }
 
     /// We are accused: raise the incarnation, or show the one that already refutes it.
@@ -421,7 +476,9 @@ impl Node {
             return;
         }
         if accusation.incarnation == self.membership.incarnation() {
-            self.membership.refute(now, accusation.incarnation);
+            if self.contacts.may_refute(now, REFUTE_EVERY) {
+                self.membership.refute(now, accusation.incarnation);
+            }
         } else if let Some(ours) =
             self.registry.find(me.id, Topic::NODE).map(|stored| stored.document.clone())
         {
@@ -464,11 +521,38 @@ impl Node {
         }
     }
 
+    /// A suspect answered this agent itself.
+    pub(crate) fn on_suspect_answered(&mut self, now: Instant, subject: NodeId) {
+        if let Some(member) = self.members.find_mut(subject) {
+            member.heard = Some(now);
+        }
+        if self.suspicions.close(subject) {
+            self.set_state(now, subject, MemberState::Alive, "it answers this agent".to_owned());
+        }
+    }
+
+    /// A suspect did not answer this agent either.
+    pub(crate) fn on_suspect_silent(&mut self, now: Instant, subject: NodeId) {
+        let Some(member) = self.members.find(subject) else {
+            return;
+        };
+        let (identity, incarnation) = (member.identity(), member.view.incarnation);
+        self.accuse(now, identity, incarnation);
+        self.on_suspicion_due(now, subject);
+    }
+
     pub(crate) fn on_suspicion_due(&mut self, now: Instant, subject: NodeId) {
         let heard = self.members.find(subject).and_then(|member| member.heard);
         let others = self.members.possible_accusers(subject);
-        match self.suspicions.judge(now, subject, others, heard) {
-            Verdict::Open => {}
+        let me = self.id();
+        match self.suspicions.judge(now, me, subject, others, heard) {
+            Verdict::Open => {
+                let deadline = self.suspicions.deadline(subject, others);
+                if let Some(at) = deadline.filter(|at| *at > now) {
+                    self.timers.arm(at, Timer::Suspicion(subject));
+                }
+            }
+            Verdict::Unsure => self.look_at(subject),
             Verdict::Contradicted => {
                 self.suspicions.close(subject);
                 self.set_state(now, subject, MemberState::Alive, "it answers this agent".to_owned());
@@ -482,12 +566,12 @@ impl Node {
 
     fn on_forget_order(&mut self, now: Instant, giver: NodeId, subject: NodeId, order: ForgetBody) {
         let Some(member) = self.members.find(subject) else {
-            self.registry.forget(subject, order.floor);
             return;
         };
-        if !member.is_serving() && member.identity().epoch <= order.floor {
+        let epoch = member.identity().epoch;
+        if !member.is_serving() && epoch <= order.floor {
             let giver = self.name_of(giver);
-            self.drop_member(now, subject, order.floor, format!("an operator at {giver} said so"));
+            self.drop_member(now, subject, epoch, format!("an operator at {giver} said so"));
         }
     }
 
@@ -516,15 +600,23 @@ impl Node {
         self.event(now, EventKind::Member, Severity::Info, name, state, "Forgotten", cause);
     }
 
-    pub(crate) fn on_reap_due(&mut self, now: Instant, subject: NodeId, epoch: Epoch) {
-        let is_due = self.members.find(subject).is_some_and(|member| {
-            member.identity().epoch == epoch
-                && !member.is_serving()
-                && now.since(member.changed) >= REAP_AFTER
-        });
-        if is_due {
-            self.drop_member(now, subject, epoch, "it was gone for a day".to_owned());
+    pub(crate) fn on_reap_due(&mut self, now: Instant) {
+        self.timers.arm(now.after(REAP_EVERY), Timer::Reap);
+        let is_due = |member: &&Member| !member.is_serving() && now.since(member.changed) >= REAP_AFTER;
+        let due: Vec<Identity> = self.members.iter().filter(is_due).map(Member::identity).collect();
+        for gone in due {
+            self.drop_member(now, gone.id, gone.epoch, "it was gone for a day".to_owned());
         }
+    }
+
+    /// Members of an earlier life of ours that were Down then are so until they show a later life of theirs.
+    pub(crate) fn on_were_down(&mut self, now: Instant, members: &[NodeId]) {
+        for id in members {
+            if self.members.find(*id).is_some_and(|member| member.is_serving() && !member.view.is_self) {
+                self.declare_down(now, *id, "it was Down before this agent restarted".to_owned());
+            }
+        }
+        self.show_ourselves_to_all();
     }
 }
 

@@ -100,6 +100,7 @@ struct Disk {
     registrations: SavedState,
     health: Vec<(EndpointKey, EndpointHealth)>,
     view: Vec<Arc<Document>>,
+    down: Vec<NodeId>,
     peers: Vec<SocketAddr>,
 }
 
@@ -229,6 +230,8 @@ impl World {
         });
         let statements = view.iter().map(|document| Statement::Document(Document::clone(document))).collect();
         self.admit(host, Source::Disk, statements);
+        let down = self.hosts[host].disk.down.clone();
+        self.input(host, Input::WereDown(down));
         self.drain(host);
     }
 
@@ -407,7 +410,10 @@ impl World {
     }
 
     fn deliver(&mut self, due: Due) {
-        let is_arrival = matches!(due.what, What::Arrives { .. });
+        let is_arrival = match &due.what {
+            What::Arrives { message, .. } => !matches!(message, Message::Response(..)),
+            What::Fails(_) | What::Wakes | What::Probed(..) | What::Persisted(_) | What::Thaws => false,
+        };
         let Some(host) = self.hosts.get_mut(due.host).filter(|host| is_arrival || host.life == due.life)
         else {
             return;
@@ -626,7 +632,7 @@ impl World {
             Persist::Epoch(epoch) => disk.epoch = epoch,
             Persist::Registrations(state) => disk.registrations = state,
             Persist::Health(health) => disk.health = health,
-            Persist::View(view) => disk.view = view,
+            Persist::View { documents, down } => (disk.view, disk.down) = (documents, down),
             Persist::Peers(peers) => disk.peers = peers,
         }
         if let Some(ticket) = ticket {

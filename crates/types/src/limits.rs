@@ -32,6 +32,12 @@ pub const BATCH_STATEMENTS_MAX: usize = 64;
 pub const PAGE_BYTES: usize = 128 << 10;
 /// Statements that wait for their owner's `trust` document at most, over all owners.
 pub const PARKED_STATEMENTS_MAX: usize = 4_096;
+/// Bytes of statements that wait so at most.
+pub const PARKED_BYTES_MAX: usize = 8 << 20;
+/// Body bytes of all documents of one owner at most: with a page's worth they fit one frame.
+pub const OWNER_BYTES_MAX: usize = 2 << 20;
+/// Document names in one question at most.
+pub const SUMMARIES_MAX: usize = 10_000;
 /// How long a statement waits for its owner's `trust` document.
 pub const PARKED_FOR: Duration = Duration::from_secs(5);
 /// How far ahead of the receiver's clock an epoch may be.

@@ -70,6 +70,11 @@ fn node(page: &mut Page, api: &Api) {
         ("members_declared_down_total", "Members that were declared Down here.", node.downs),
         ("node_refutations_total", "Accusations that this node refuted.", node.refutations),
         ("node_renewals_total", "Times this node renewed because it was held Down.", node.renewals),
+        (
+            "questions_dropped_total",
+            "Questions not asked because too many were under way.",
+            node.questions_dropped,
+        ),
         ("probes_failed_total", "Probes of members that were not answered.", membership.probes_failed),
         (
             "claims_removed_total",
