@@ -227,6 +227,11 @@ fn a_member_alone_keeps_answering_from_what_it_knows() {
     let snapshot = world.snapshot(2).expect("runs");
     assert_eq!(snapshot.services["sip"].instances.len(), 3);
     assert_eq!(snapshot.serving_members(), 1);
+    world.crash(2);
+    world.start(2);
+    let snapshot = world.snapshot(2).expect("runs");
+    assert_eq!(snapshot.services["sip"].instances.len(), 3, "not even its own restart makes it forget");
+    assert_eq!(snapshot.serving_members(), 1, "nor forget who was Down");
 }
 
 #[test]
@@ -306,16 +311,113 @@ fn one_liar_removes_nobody() {
 }
 
 #[test]
+fn a_liar_that_does_not_tell_its_victim_removes_nobody() {
+    let mut world = mesh(1, 30, 0.0);
+    for round in 0..100 {
+        let victim = round / 20;
+        let life = world.node(victim).expect("runs").identity();
+        let known = world.snapshot(10).expect("runs").member(life.id).map_or(0, |member| member.incarnation);
+        let accusation = Accusation {
+            accuser: world.id(29),
+            subject: life.id,
+            epoch: life.epoch,
+            revival: life.revival,
+            incarnation: known,
+            evidence: Evidence::ProbeUnanswered,
+            seal: Seal([0; 64]),
+        };
+        let accusation = Verified::seal_accusation(accusation, &SimSealer(world.id(29))).into_inner();
+        let push = Push::Statements(vec![Statement::Accusation(accusation)]);
+        for told in (0..29).filter(|told| *told != victim) {
+            world.forge_push(29, told, &push);
+        }
+        world.run_for(Duration::from_millis(500));
+    }
+    world.run_for(secs(20));
+    for host in 0..29 {
+        assert!(!ever_down(&world, &format!("node-{host}")), "host {host}");
+    }
+}
+
+#[test]
 fn whoever_speaks_for_another_is_rejected_and_counted() {
     let mut world = mesh(1, 4, 0.0);
-    let push = lie(&world, 1, 0).map(|statement| Push::Statements(vec![statement])).expect("runs");
-    let datagram = ringmesh_gossip::message::Datagram::Packet(vec![0; 40]);
+    let identity = |world: &World, host: usize| world.node(host).expect("runs").identity();
+    let header = foca::Header {
+        src: ringmesh_gossip::codec::Peer(identity(&world, 1)),
+        src_incarnation: 0,
+        dst: ringmesh_gossip::codec::Peer(identity(&world, 0)),
+        message: foca::Message::Ping(1),
+    };
+    let mut packet = Vec::new();
+    ringmesh_types::wire::encode_into(&mut packet, &header).expect("fits");
+    packet.extend_from_slice(&[0, 0]);
+    let datagram = ringmesh_gossip::message::Datagram::Packet(packet);
     let bytes =
         ringmesh_types::wire::encode(ringmesh_types::wire::Channel::Datagram, &datagram).expect("fits");
+    world.forge_datagram(1, 0, bytes.clone());
+    world.run_for(Duration::from_millis(1));
+    assert_eq!(world.node(0).expect("runs").stats().impostors, 0, "it speaks for itself");
     world.forge_datagram(3, 0, bytes);
-    world.forge_push(3, 2, &push);
+    world.run_for(Duration::from_millis(1));
+    assert_eq!(world.node(0).expect("runs").stats().impostors, 1);
+}
+
+#[test]
+fn an_accusation_under_another_name_counts_for_nothing() {
+    let mut world = mesh(1, 4, 0.0);
+    let Some(Statement::Accusation(mut forged)) = lie(&world, 1, 0) else {
+        panic!("runs");
+    };
+    forged = Verified::seal_accusation(forged, &SimSealer(world.id(3))).into_inner();
+    world.forge_push(3, 2, &Push::Statements(vec![Statement::Accusation(forged)]));
     world.run_for(secs(1));
-    assert_eq!(world.node(0).expect("runs").stats().undecodable, 1);
+    let stats = world.node(2).expect("runs").stats();
+    assert_eq!((stats.accusations_counted, world.sees(2, 0)), (0, Some(MemberState::Alive)));
+}
+
+#[test]
+fn a_mesh_that_agrees_is_quiet() {
+    let mut world = mesh(1, 6, 0.0);
+    world.crash(5);
+    world.run_for(secs(12));
+    world.command(0, Command::Forget("node-5".parse().expect("a name")));
+    world.run_for(secs(2));
+    world.crash(0);
+    world.run_for(secs(20));
+    world.start(0);
+    world.run_for(secs(60));
+    let before: Vec<_> = (0..5).map(|host| world.traffic(host)).collect();
+    world.run_for(secs(120));
+    for (host, before) in before.iter().enumerate() {
+        let now = world.traffic(host);
+        assert!(
+            now.messages - before.messages < 40,
+            "host {host}: {} messages in 2 min",
+            now.messages - before.messages
+        );
+        assert!(
+            now.datagrams - before.datagrams < 2 * 120 + 40,
+            "host {host}: one ping and one ack a second"
+        );
+    }
+}
+
+#[test]
+fn a_member_that_slept_holds_nothing_against_the_others() {
+    for seed in SEEDS {
+        let mut world = mesh(seed, 10, 0.05);
+        for _ in 0..5 {
+            world.freeze(4, secs(8));
+            world.run_for(secs(15));
+        }
+        for host in (0..10).filter(|host| *host != 4) {
+            let name = format!("node-{host}");
+            let blamed =
+                world.events.iter().filter(|(_, _, event)| event.subject == name && event.to == "Down");
+            assert_eq!(blamed.count(), 0, "seed {seed}, host {host}");
+        }
+    }
 }
 
 #[test]
