@@ -68,12 +68,18 @@ pub enum StartError {
 /// If it could not start; what was on disk before is untouched.
 pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), StartError> {
     let clock = Clock::start();
+    raise_file_limit();
     let recorder = Arc::new(Recorder::default());
     let store = Store::open(&config.node.data_dir)?;
     let credentials = credentials(&config, &store)?;
-    let mut remembered = store.remember(|why| tracing::warn!(why, "a file of an earlier life"));
+    let mut remembered = store.remember(|why| tracing::warn!(why, "a file of an earlier life"))?;
     let epoch = remembered.epoch.next().max(Epoch(wall_now().as_unix_millis()));
-    store.write(&Persist::Epoch(epoch)).map_err(StartError::Setting)?;
+    if let Err(why) = store.write(&Persist::Epoch(epoch)) {
+        tracing::warn!(
+            why,
+            "node.data_dir: nothing can be kept there, so the agent goes on without: free space there"
+        );
+    }
     let secret = store.secret(rand::random())?;
 
     let dns_sockets = bind_dns(&config).await?;
@@ -193,6 +199,17 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), Star
     Ok(())
 }
 
+/// As many open files as this process may have: links, connections and probes each take one.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// The certificates that the configuration names, or ones of a CA that this agent makes for itself alone.
 fn credentials(config: &Config, store: &Store) -> Result<Credentials, StartError> {
     let credentials = match &config.tls {
@@ -225,6 +242,31 @@ fn dev_credentials(config: &Config, store: &Store) -> Result<Credentials, StartE
     let validity = Validity { not_before_unix_s: now - 3_600, not_after_unix_s: now + 90 * 86_400 };
     let issued = authority.issue(&config.node.cluster, &config.node.name, validity)?;
     Ok(Credentials::from_pem(&issued.cert_pem, &issued.key_pem, authority.cert_pem())?)
+}
+
+/// Whether an agent could start with this: files that are named are there, and no port is wanted twice.
+///
+/// # Errors
+/// Every problem, with its setting.
+pub fn preflight(config: &Config) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    if let Some(tls) = &config.tls
+        && let Err(error) = Credentials::load(&tls.certificate, &tls.key, &tls.ca)
+    {
+        problems.push(format!("tls: {error}"));
+    }
+    let mut ports =
+        vec![("http.listen", "tcp", config.http.listen), ("mesh.listen", "udp", config.mesh.listen)];
+    for listen in &config.dns.listen {
+        ports.extend(["tcp", "udp"].map(|transport| ("dns.listen", transport, *listen)));
+    }
+    for (index, (setting, transport, listen)) in ports.iter().enumerate() {
+        let earlier = ports[..index].iter().find(|(_, other, addr)| other == transport && addr == listen);
+        if let Some((other, _, _)) = earlier {
+            problems.push(format!("{setting}: {listen} over {transport} is wanted by {other} too"));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 async fn bind_dns(config: &Config) -> Result<Vec<dns_server::DnsSockets>, StartError> {

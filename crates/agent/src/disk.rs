@@ -25,8 +25,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of a file at most: the view of 20,000 members fits.
-const FILE_BYTES_MAX: u64 = 256 << 20;
 const MAGIC: &str = "ringmesh 1";
 
 /// A folder of files that this agent alone uses.
@@ -116,28 +114,35 @@ impl Store {
         }
     }
 
-    /// Reads everything that is there and whole; `warn` hears of what is not.
-    pub fn remember(&self, mut warn: impl FnMut(String)) -> Remembered {
-        let health: Vec<SavedHealth> = self.json("health", &mut warn);
+    /// Reads everything that is there and whole; `warn` hears of what is torn.
+    ///
+    /// # Errors
+    /// If a file is there but cannot be read: starting without it would lose what was acknowledged.
+    pub fn remember(&self, mut warn: impl FnMut(String)) -> Result<Remembered, StoreError> {
+        let health: Vec<SavedHealth> = self.json("health", &mut warn)?;
         let key =
             |saved: &SavedHealth| EndpointKey { instance: saved.instance.clone(), endpoint: saved.endpoint };
-        let (down, view) = self.view(&mut warn);
-        Remembered {
-            epoch: self.json("epoch", &mut warn),
-            registrations: self.json("registrations", &mut warn),
+        let (down, view) = self.view(&mut warn)?;
+        Ok(Remembered {
+            epoch: self.json("epoch", &mut warn)?,
+            registrations: self.json("registrations", &mut warn)?,
             health: health.iter().map(|saved| (key(saved), saved.health)).collect(),
             view,
             down,
-            peers: self.json("peers", &mut warn),
-        }
+            peers: self.json("peers", &mut warn)?,
+        })
     }
 
-    fn json<T: DeserializeOwned + Default>(&self, name: &str, warn: &mut impl FnMut(String)) -> T {
+    fn json<T: DeserializeOwned + Default>(
+        &self,
+        name: &str,
+        warn: &mut impl FnMut(String),
+    ) -> Result<T, StoreError> {
         self.read(name, warn, |bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()))
     }
 
     /// Which members were Down, and everybody's documents.
-    fn view(&self, warn: &mut impl FnMut(String)) -> (Vec<NodeId>, Vec<Document>) {
+    fn view(&self, warn: &mut impl FnMut(String)) -> Result<(Vec<NodeId>, Vec<Document>), StoreError> {
         self.read("view", warn, |mut bytes| {
             let mut documents = Vec::new();
             let (down, used) =
@@ -159,23 +164,22 @@ impl Store {
         name: &str,
         warn: &mut impl FnMut(String),
         decode: impl FnOnce(&[u8]) -> Result<T, String>,
-    ) -> T {
+    ) -> Result<T, StoreError> {
         let path = self.folder.join(name);
-        let read = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return T::default(),
-            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
-                Err(format!("it has {} bytes", metadata.len()))
-            }
-            Ok(_) | Err(_) => fs::read(&path).map_err(|error| error.to_string()),
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
+            Err(error) => return Err(StoreError::File(path, error)),
         };
-        let decoded = read.and_then(|bytes| unwrap_checked(&bytes).and_then(decode));
-        match decoded {
-            Ok(value) => value,
+        match unwrap_checked(&bytes).and_then(decode) {
+            Ok(value) => Ok(value),
             Err(why) => {
-                let aside = self.folder.join(format!("{name}.torn"));
-                let _ = fs::rename(&path, &aside);
+                let free = |number: &u32| !self.folder.join(format!("{name}.torn-{number}")).exists();
+                let number = (1..1_000).find(free).unwrap_or(1_000);
+                let aside = self.folder.join(format!("{name}.torn-{number}"));
+                fs::rename(&path, &aside).map_err(|error| StoreError::File(path.clone(), error))?;
                 warn(format!("{} is not whole ({why}): put aside as {}", path.display(), aside.display()));
-                T::default()
+                Ok(T::default())
             }
         }
     }
@@ -323,7 +327,7 @@ mod tests {
         store.write(&Persist::Peers(peers.clone())).expect("writes");
         assert_eq!(store.secret([1; 32]).expect("made"), [1; 32]);
         assert_eq!(store.secret([2; 32]).expect("kept"), [1; 32]);
-        let remembered = store.remember(|why| panic!("{why}"));
+        let remembered = store.remember(|why| panic!("{why}")).expect("reads");
         assert_eq!((remembered.epoch, remembered.peers), (Epoch(7), peers));
     }
 
@@ -337,7 +341,7 @@ mod tests {
         for cut in 0..bytes.len() {
             fs::write(&path, &bytes[..cut]).expect("writes");
             let mut warned = 0;
-            assert_eq!(store.remember(|_| warned += 1).epoch, Epoch::default());
+            assert_eq!(store.remember(|_| warned += 1).expect("reads").epoch, Epoch::default());
             assert_eq!(warned, 1, "cut at {cut}");
             assert!(!path.exists());
         }
@@ -357,6 +361,6 @@ mod tests {
         store.write(&Persist::Epoch(Epoch(7))).expect("writes");
         fs::create_dir(folder.0.join("epoch.new")).expect("in the way");
         assert!(store.write(&Persist::Epoch(Epoch(8))).is_err());
-        assert_eq!(store.remember(|_| ()).epoch, Epoch(7));
+        assert_eq!(store.remember(|_| ()).expect("reads").epoch, Epoch(7));
     }
 }

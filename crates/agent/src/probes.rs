@@ -29,9 +29,21 @@ pub async fn probe(endpoint: &Endpoint, spec: &CheckSpec, token: u64) -> Outcome
         Ok(Ok(Answer::Good)) => Outcome::Good { latency: begun.elapsed() },
         Ok(Ok(Answer::Overloaded(detail))) => Outcome::Overloaded { detail },
         Ok(Ok(Answer::Bad(detail))) => Outcome::Bad { detail },
+        Ok(Err(error)) if is_our_own(&error) => {
+            tracing::warn!(%endpoint, %error, "a check could not be made: its state is kept");
+            Outcome::Untried { detail: error.to_string() }
+        }
         Ok(Err(error)) => Outcome::Bad { detail: format!("{endpoint}: {error}") },
         Err(_) => Outcome::Bad { detail: format!("no answer within {} ms", spec.timeout.as_millis()) },
     }
+}
+
+/// Whether this machine is short of something, which says nothing about the endpoint.
+fn is_our_own(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let ours =
+        [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL, Errno::EAGAIN];
+    error.raw_os_error().is_some_and(|code| ours.contains(&Errno::from_raw(code)))
 }
 
 enum Answer {

@@ -92,7 +92,15 @@ pub(crate) fn check(files: &[PathBuf]) -> Outcome {
     let mut failures = Vec::new();
     for file in files {
         match read(file, &environment) {
-            Ok(_) => println!("{}: valid", file.display()),
+            Ok(config) => match ringmesh_agent::agent::preflight(&config) {
+                Ok(()) if config.tls.is_none() => {
+                    println!("{}: valid, but without [tls]: it runs with --dev only", file.display());
+                }
+                Ok(()) => println!("{}: valid", file.display()),
+                Err(problems) => {
+                    failures.extend(problems.iter().map(|problem| format!("{}: {problem}", file.display())));
+                }
+            },
             Err(failure) => failures.push(failure.says),
         }
     }

@@ -8,7 +8,7 @@ use ringmesh_agent::client::{self, Answer, encode};
 use ringmesh_types::time::WallTime;
 use serde_json::{Value, json};
 
-use crate::table::Table;
+use crate::table::{Table, print_line};
 use crate::{Ask, Failure, Outcome};
 
 /// What to register.
@@ -60,7 +60,7 @@ async fn ask(ask: &Ask, method: &str, path: &str, body: Option<&Value>) -> Resul
         return Ok(body);
     }
     if ask.json {
-        println!("{body}");
+        print_line(&body.to_string());
     }
     let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
     Err(Failure::refused(format!("{}: {}", text("error"), text("detail"))))
@@ -93,16 +93,16 @@ fn items(value: &Value) -> &[Value] {
 pub(crate) async fn members(args: &Ask) -> Outcome {
     let answer = ask(args, "GET", "/api/v1/members", None).await?;
     if args.json {
-        println!("{answer}");
+        print_line(&answer.to_string());
         return Ok(());
     }
     members_table(&answer).print();
     for member in items(&answer).iter().filter(|member| member["clash"].is_string()) {
-        println!(
+        print_line(&format!(
             "warning: a second agent named {} runs at {}: rename one of them",
             text(member, "node"),
             text(member, "clash")
-        );
+        ));
     }
     Ok(())
 }
@@ -127,7 +127,7 @@ pub(crate) fn members_table(answer: &Value) -> Table {
 pub(crate) async fn services(args: &Ask) -> Outcome {
     let answer = ask(args, "GET", "/api/v1/services", None).await?;
     if args.json {
-        println!("{answer}");
+        print_line(&answer.to_string());
         return Ok(());
     }
     let mut table = Table::new(&[
@@ -158,7 +158,7 @@ pub(crate) async fn service(args: &Ask, name: &str, filters: &[(&str, Option<Str
     }
     let answer = ask(args, "GET", &path, None).await?;
     if args.json {
-        println!("{answer}");
+        print_line(&answer.to_string());
         return Ok(());
     }
     instances_table(&answer["instances"]).print();
@@ -203,13 +203,13 @@ pub(crate) async fn explain(args: &Ask, name: &str, qtype: Option<&str>) -> Outc
     }
     let answer = ask(args, "GET", &path, None).await?;
     if args.json {
-        println!("{answer}");
+        print_line(&answer.to_string());
         return Ok(());
     }
-    println!("{} {}: {}", text(&answer, "name"), text(&answer, "qtype"), text(&answer, "rcode"));
-    println!("understood as: {}", text(&answer, "understood"));
+    print_line(&format!("{} {}: {}", text(&answer, "name"), text(&answer, "qtype"), text(&answer, "rcode")));
+    print_line(&format!("understood as: {}", text(&answer, "understood")));
     if answer["floor"].is_string() {
-        println!("floor: {}", text(&answer, "floor"));
+        print_line(&format!("floor: {}", text(&answer, "floor")));
     }
     let mut table = Table::new(&[
         "IN", "INSTANCE", "NODE", "ZONE", "ENDPOINT", "STATE", "SINCE", "MEMBER", "PRIO", "WEIGHT", "SHARE",
@@ -240,7 +240,7 @@ pub(crate) async fn explain(args: &Ask, name: &str, qtype: Option<&str>) -> Outc
 pub(crate) async fn events(args: &Ask, since: u64, limit: usize) -> Outcome {
     let answer = ask(args, "GET", &format!("/api/v1/events?since={since}&limit={limit}"), None).await?;
     if args.json {
-        println!("{answer}");
+        print_line(&answer.to_string());
         return Ok(());
     }
     let mut table = Table::new(&["NUMBER", "TIME", "KIND", "SUBJECT", "FROM", "TO", "CAUSE"]);
@@ -263,9 +263,9 @@ pub(crate) async fn events(args: &Ask, since: u64, limit: usize) -> Outcome {
 pub(crate) async fn post(args: &Ask, path: &str, body: Option<&Value>) -> Outcome {
     let answer = ask(args, "POST", path, body).await?;
     if args.json {
-        println!("{answer}");
+        print_line(&answer.to_string());
     } else {
-        println!("{}", text(&answer, "ok"));
+        print_line(&text(&answer, "ok"));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
-use crate::table::Table;
+use crate::table::{Table, print_line};
 use crate::{Ask, Failure, Outcome};
 
 /// What to look up.
@@ -129,7 +129,7 @@ fn show(args: &LookupArgs, name: &Name, qtype: RecordType, answer: &Message) -> 
             };
             records.iter().map(shown).collect()
         };
-        println!(
+        print_line(&format!(
             "{}",
             json!({
                 "name": name.to_ascii(),
@@ -138,7 +138,7 @@ fn show(args: &LookupArgs, name: &Name, qtype: RecordType, answer: &Message) -> 
                 "answers": records(&answer.answers),
                 "additionals": records(&answer.additionals),
             })
-        );
+        ));
     } else {
         let mut table = Table::new(&["NAME", "TTL", "TYPE", "DATA"]);
         for record in answer.answers.iter().chain(&answer.additionals) {

@@ -1,6 +1,14 @@
 //! Aligned tables for people, with colour only on terminals.
 
-use std::io::{IsTerminal as _, stdout};
+use std::io::{IsTerminal as _, Write as _, stdout};
+
+/// Prints a line. Whoever reads may stop reading: that is no error, and the end of us.
+pub(crate) fn print_line(line: &str) {
+    if let Err(error) = writeln!(stdout(), "{line}") {
+        let code = if error.kind() == std::io::ErrorKind::BrokenPipe { 0 } else { 1 };
+        std::process::exit(code);
+    }
+}
 
 /// Rows of equally many cells, the first one the heading.
 #[derive(Debug, Default)]
@@ -45,7 +53,7 @@ impl Table {
 
     pub(crate) fn print(&self) {
         for line in self.lines(stdout().is_terminal()) {
-            println!("{line}");
+            print_line(&line);
         }
     }
 }

@@ -50,6 +50,11 @@ pub enum Outcome {
         /// In words.
         detail: String,
     },
+    /// The probe could not be made: this machine lacks something, which says nothing about the endpoint.
+    Untried {
+        /// In words.
+        detail: String,
+    },
     /// No answer, or a bad one.
     Bad {
         /// In words.
@@ -289,6 +294,7 @@ impl Check {
                 self.count(1, 0, 0);
                 (self.after_good(), format!("answered after {} ms", latency.as_millis()))
             }
+            Outcome::Untried { .. } => return None,
             Outcome::Overloaded { detail } => {
                 self.count(0, 1, 0);
                 (self.after_slow(), detail.clone())

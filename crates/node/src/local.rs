@@ -286,6 +286,8 @@ impl Node {
                         return;
                     };
                     self.local.committed = done.state;
+                    let name = self.config.name.clone();
+                    self.event(now, EventKind::Service, Severity::Info, name, "", "changed", &done.answer);
                     self.answer(done.command, Ok(done.answer));
                 }
                 self.apply_local(now, &BTreeMap::new());
@@ -415,6 +417,8 @@ impl Node {
             return self.answer(ticket, Err(error(CommandErrorKind::Invalid, detail)));
         }
         self.stand(hold_of(length));
+        let name = self.config.name.clone();
+        self.event(now, EventKind::Member, Severity::Info, name, "", "Holding", "an operator here said so");
         let release_at = now.after(length * 3 / 4);
         self.local.release_at = Some(release_at);
         self.timers.arm(release_at, Timer::HoldRelease(release_at));

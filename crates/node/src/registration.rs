@@ -197,7 +197,7 @@ impl RawEndpoint {
                 problems.add(format!("{at}.address"), format!("{:?} is no IP address", self.address));
             })
             .ok();
-        if let Some(address) = address.filter(|address| address.is_unspecified() || address.is_multicast()) {
+        if let Some(address) = address.filter(|address| !is_of_one_host(address)) {
             problems.add(format!("{at}.address"), format!("{address} is not an address of one host"));
         } else if let Some(address) = address.filter(|address| !is_allowed(*address)) {
             let why =
@@ -239,6 +239,24 @@ impl RawEndpoint {
             }
         }
         specs
+    }
+}
+
+/// Whether an address can be one host's, seen from another: no wildcard, group, broadcast, reserved or link-local
+/// address, and no IPv4 address in IPv6 clothes (RFC 1122 3.2.1.3, RFC 4291 2.5).
+fn is_of_one_host(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.octets()[0] >= 240
+                || v4.octets()[0] == 0)
+        }
+        IpAddr::V6(v6) => {
+            let is_mapped = v6.to_ipv4_mapped().is_some();
+            !(v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local() || is_mapped)
+        }
     }
 }
 
@@ -316,6 +334,17 @@ mod tests {
             |raw| raw.endpoints.push(raw.endpoints[0].clone()),
             "endpoints[1]: sip/udp 127.0.0.1:5060 is given twice",
         );
+    }
+
+    #[test]
+    fn an_address_must_be_one_that_a_host_can_have() {
+        for text in
+            ["255.255.255.255", "240.0.0.1", "224.0.0.1", "0.1.2.3", "fe80::1", "::ffff:127.0.0.1", "::"]
+        {
+            let mut raw = raw();
+            raw.endpoints[0].address = text.to_owned();
+            assert!(raw.validate(Origin::Http, &|_| true).is_err(), "{text}");
+        }
     }
 
     #[test]

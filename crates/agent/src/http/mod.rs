@@ -10,18 +10,24 @@ mod write;
 
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::AtomicU64;
+use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::limits::HTTP_BODY_BYTES_MAX;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::dns_server::DnsHandler;
@@ -58,13 +64,53 @@ pub(crate) async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
+/// Connections at once at most: more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 256;
+/// A client that takes longer to send its request's head is let go.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait after the system refused to accept.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 /// Serves until `shutdown`.
 pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
-    let service = router(api).into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "the http server has ended");
+    let router = router(api);
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        match accepted {
+            Ok((stream, from, permit)) => {
+                let router = router.clone().layer(Extension(ConnectInfo(from)));
+                connections.spawn(async move {
+                    let _ = http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(HEAD_WITHIN)
+                        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+                        .await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "http: a connection was not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+            }
+        }
     }
+    let ended = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_millis(200), ended).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, from) = listener.accept().await?;
+    Ok((stream, from, permit))
 }
 
 fn router(api: Arc<Api>) -> Router {

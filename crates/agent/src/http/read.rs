@@ -115,9 +115,10 @@ pub(super) struct Filters {
 
 pub(super) async fn service(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, axum::extract::rejection::PathRejection>,
     filters: Result<Query<Filters>, axum::extract::rejection::QueryRejection>,
 ) -> Answer {
+    let Path(name) = name.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
     let Query(filters) = filters.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
     let field = |field: &str, why: &dyn std::fmt::Display| ApiError::invalid(format!("{field}: {why}"));
     let name: ServiceName = name.parse().map_err(|error| field("name", &error))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use ringmesh_node::io::{Command, DrainTarget, OnConflict};
@@ -21,12 +21,35 @@ use super::error::ApiError;
 
 type Done = Result<(StatusCode, Json<Value>), ApiError>;
 type Body = Result<Bytes, BytesRejection>;
+type PathText = Result<Path<String>, PathRejection>;
+
+fn path(text: PathText) -> Result<String, ApiError> {
+    text.map(|Path(text)| text).map_err(|rejection| ApiError::invalid(rejection.body_text()))
+}
 
 /// Reads a JSON body; an absent one is an empty object.
 fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     let bytes = body?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-    serde_json::from_slice(text).map_err(|error| ApiError::invalid(format!("the body: {error}")))
+    parse(text).map_err(ApiError::invalid)
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// Names the field that is wrong, and why.
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err("the body: must be a JSON object".to_owned());
+    }
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { "the body".to_owned() } else { path };
+        format!("{field}: {}", error.inner())
+    })?;
+    json.end().map_err(|error| format!("the body: {error}"))?;
+    Ok(value)
 }
 
 async fn call(api: &Api, command: Command) -> Done {
@@ -57,12 +80,12 @@ fn instance(id: &str) -> Result<InstanceId, ApiError> {
     id.parse().map_err(|error| ApiError::invalid(format!("id: {error}")))
 }
 
-pub(super) async fn deregister(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Done {
-    call(&api, Command::Deregister(instance(&id)?)).await
+pub(super) async fn deregister(State(api): State<Arc<Api>>, id: PathText) -> Done {
+    call(&api, Command::Deregister(instance(&path(id)?)?)).await
 }
 
-pub(super) async fn beat(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Done {
-    call(&api, Command::Beat(instance(&id)?)).await
+pub(super) async fn beat(State(api): State<Arc<Api>>, id: PathText) -> Done {
+    call(&api, Command::Beat(instance(&path(id)?)?)).await
 }
 
 /// What to drain: one instance, or the whole node.
@@ -109,7 +132,58 @@ pub(super) async fn leave(State(api): State<Arc<Api>>) -> Done {
     call(&api, Command::Leave).await
 }
 
-pub(super) async fn forget(State(api): State<Arc<Api>>, Path(name): Path<String>) -> Done {
-    let name: NodeName = name.parse().map_err(|error| ApiError::invalid(format!("name: {error}")))?;
+pub(super) async fn forget(State(api): State<Arc<Api>>, name: PathText) -> Done {
+    let name: NodeName = path(name)?.parse().map_err(|error| ApiError::invalid(format!("name: {error}")))?;
     call(&api, Command::Forget(name)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use ringmesh_node::registration::Origin;
+
+    const WHOLE: &str = r#"{"id":"sip-1","service":"sip","weight":7,"tags":["a"],"endpoints":[{"protocol":"sip",
+        "transport":"udp","address":"127.0.0.1","port":5060,"checks":[{"type":"sip","interval":"5s","rise":1}]}]}"#;
+
+    fn problem(text: &str) -> String {
+        parse::<RawRegistration>(text.as_bytes()).map(|_| ()).expect_err("is refused")
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_its_field() {
+        assert!(problem(&WHOLE.replace("5060", "-1")).starts_with("endpoints[0].port: "));
+        assert!(problem(&WHOLE.replace("\"a\"", "1")).starts_with("tags[0]: "));
+        assert!(problem(&WHOLE.replace("\"5s\"", "5")).starts_with("endpoints[0].checks[0].interval: "));
+        assert!(problem(&WHOLE.replace("weight", "wait")).contains("unknown field `wait`"));
+        assert!(problem("[]").starts_with("the body: must be a JSON object"));
+        assert!(problem("{} {}").starts_with("the body: "));
+    }
+
+    /// Whatever a body is, it is refused with words or becomes a registration; it never panics.
+    fn take_in(bytes: &[u8]) {
+        if let Ok(registration) = parse::<RawRegistration>(bytes) {
+            let _ = registration.validate(Origin::Http, &|_| true);
+        }
+        let _ = parse::<RawDrain>(bytes);
+        let _ = parse::<RawHold>(bytes);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+        #[test]
+        fn random_bodies_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            take_in(&bytes);
+        }
+
+        #[test]
+        fn mutated_bodies_never_panic(at in 0_usize..260, byte in any::<u8>(), cut in 1_usize..300) {
+            let mut bytes = WHOLE.as_bytes().to_vec();
+            let length = bytes.len();
+            bytes[at % length] = byte;
+            bytes.truncate(cut);
+            take_in(&bytes);
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     let program = std::env::current_exe()
         .map_err(|error| Failure::refused(format!("this program cannot find itself: {error}")))?;
     let folder = Folder::new()?;
-    let plan = Plan::make(args.base_offset, &folder.0).map_err(Failure::refused)?;
+    let plan = Plan::make(args.base_offset, &folder.0).map_err(Failure::usage)?;
     let mut children = Children::start(&program, &plan, &folder.0)?;
     let begun = Instant::now();
     let outcome = tokio::select! {
