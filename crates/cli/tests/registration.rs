@@ -1,0 +1,268 @@
+//! Registering on a real agent: nonsense is refused with its field, and what was acknowledged survives anything.
+
+mod support;
+
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::mesh::{Config, authority, lasting};
+use support::{Folder, Process, RINGMESH, has, http, signal, try_http, within};
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn good(id: &str) -> Value {
+    json!({ "id": id, "service": "sip", "endpoints": [{ "transport": "udp", "address": "127.0.0.1", "port": 5060 }] })
+}
+
+/// An agent alone, and where it is.
+fn agent(name: &str, base: u16, extra: &str) -> (Folder, Config, Process) {
+    let folder = Folder::new(name);
+    let ca = authority("test");
+    let config = Config { extra: extra.to_owned(), seeds: Vec::new(), ..Config::local(base, 0) };
+    let process = config.start(&folder, &ca);
+    within(secs(5), "the agent answers", || try_http(config.http_addr(), "GET", "/healthz", "").is_some());
+    (folder, config, process)
+}
+
+fn register(config: &Config, body: &str) -> (u16, Value) {
+    http(config.http_addr(), "POST", "/api/v1/register", body)
+}
+
+fn instances(config: &Config) -> Vec<String> {
+    let (_, answer) = http(config.http_addr(), "GET", "/api/v1/services/sip", "");
+    let instances = answer["instances"].as_array().cloned().unwrap_or_default();
+    instances.iter().filter_map(|instance| instance["id"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn nonsense_is_refused_with_its_field_and_changes_nothing() {
+    let (_folder, config, _agent) = agent("nonsense", 29_000, "");
+    assert_eq!(register(&config, &good("kept").to_string()).0, 200);
+    within(secs(1), "it is published", || instances(&config) == ["kept"]);
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut body = good("new");
+        change(&mut body);
+        body.to_string()
+    };
+    let check = |body: String, statuses: &[u16], names: &str| {
+        let (status, answer) = register(&config, &body);
+        let detail = answer["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(statuses.contains(&status), "{status} {answer} for {names}");
+        assert!(detail.starts_with(names), "{detail:?} should begin with {names:?}");
+        assert!(answer["error"].is_string(), "{answer}");
+    };
+    let named = [400, 409, 422];
+    check(with(&|body| body["id"] = json!("")), &named, "id: ");
+    check(with(&|body| body["service"] = json!("")), &named, "service: ");
+    check(with(&|body| body["service"] = json!("a".repeat(64))), &named, "service: has 64 bytes");
+    check(with(&|body| body["service"] = json!("all")), &named, "service: \"all\" is reserved");
+    check(
+        with(&|body| body["endpoints"][0]["port"] = json!(0)),
+        &named,
+        "endpoints[0].port: 0 is not allowed",
+    );
+    check(with(&|body| body["endpoints"][0]["port"] = json!("5060")), &named, "endpoints[0].port: ");
+    check(with(&|body| body["endpoints"] = json!([])), &named, "endpoints: ");
+    check(
+        with(&|body| body["id"] = json!("kept")).replace("5060", "5061"),
+        &[409],
+        "id: kept is registered already",
+    );
+    check(with(&|body| body["colour"] = json!("red")), &named, "colour: unknown field");
+    check("{".to_owned(), &named, "");
+    check(format!("{{\"id\":\"{}\"}}", "x".repeat(10 << 20)), &[413], "a body may have");
+    assert_eq!(instances(&config), ["kept"]);
+    assert_eq!(register(&config, &good("kept").to_string()).0, 200, "the same again is no conflict");
+    let (status, answer) = http(config.http_addr(), "POST", "/api/v1/deregister/unknown", "");
+    assert_eq!(status, 404, "{answer}");
+}
+
+#[test]
+fn an_address_outside_the_allowed_list_is_refused() {
+    let folder = Folder::new("allowed");
+    let ca = authority("test");
+    let config = Config { seeds: Vec::new(), ..Config::local(29_300, 0) };
+    let issued = ca.issue(&"test".parse().expect("a name"), &"node-0".parse().expect("a name"), lasting());
+    let path = config.write(&folder, ca.cert_pem(), &issued.expect("issues"));
+    let text = std::fs::read_to_string(&path).expect("is there");
+    let text = text.replace("[tls]", "advertise_allowed = [\"127.0.0.0/8\"]\n[tls]");
+    std::fs::write(&path, text).expect("writes");
+    let _agent = support::mesh::start(&folder, "node-0", &path, &[]);
+    within(secs(5), "the agent answers", || try_http(config.http_addr(), "GET", "/healthz", "").is_some());
+    let (status, answer) = register(&config, &good("a").to_string().replace("127.0.0.1", "192.0.2.1"));
+    assert_eq!(status, 422, "{answer}");
+    let detail = answer["detail"].as_str().expect("a detail");
+    assert!(
+        detail.starts_with("endpoints[0].address: 192.0.2.1 is outside mesh.advertise_allowed"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn a_broken_configuration_names_every_mistake_at_once() {
+    let folder = Folder::new("broken");
+    let path = folder
+        .write("a.toml", "[node]\nname = \"a_b\"\n[dns]\nttl = \"0s\"\ncolour = 1\n[http]\nlisten = 7\n");
+    let output = Command::new(RINGMESH).args(["config", "check", &path]).output().expect("runs");
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{says}");
+    for part in [
+        "a.toml:2: node.name: ",
+        "a.toml:4: dns.ttl: \"0s\" is not allowed: 1s to 5m",
+        "a.toml:5: dns.colour: is unknown",
+        "a.toml:7: http.listen: ",
+    ] {
+        assert!(says.contains(part), "{part} in {says}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_setting() {
+    let (folder, config, _agent) = agent("in-use", 29_600, "");
+    let ca = authority("test");
+    let setting = |change: fn(&mut Config, &Config)| {
+        let mut other = Config { seeds: Vec::new(), ..Config::local(29_650, 1) };
+        change(&mut other, &config);
+        let issued =
+            ca.issue(&"test".parse().expect("a name"), &"node-1".parse().expect("a name"), lasting());
+        let path = other.write(&folder, ca.cert_pem(), &issued.expect("issues"));
+        let output = Command::new(RINGMESH).args(["agent", "--config", &path]).output().expect("runs");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let mesh = setting(|other, taken| other.mesh = taken.mesh);
+    assert!(mesh.contains("mesh.listen: 127.0.0.1:29600 cannot be bound"), "{mesh}");
+    let dns = setting(|other, taken| other.dns = taken.dns);
+    assert!(dns.contains("dns.listen: 127.0.0.1:29800 cannot be bound"), "{dns}");
+    let web = setting(|other, taken| other.http = taken.http);
+    assert!(web.contains("http.listen: 127.0.0.1:29700 cannot be bound"), "{web}");
+}
+
+#[test]
+fn a_second_agent_with_the_same_name_is_noticed_and_named() {
+    let folder = Folder::new("twins");
+    let ca = authority("test");
+    let configs: Vec<Config> = (0..3).map(|index| Config::local(29_900, index)).collect();
+    let _agents: Vec<Process> = configs.iter().map(|config| config.start(&folder, &ca)).collect();
+    within(secs(10), "three agree", || {
+        configs.iter().all(|config| support::alive_at(config.http_addr()) == 3)
+    });
+    let elsewhere = Folder::new("twins-elsewhere");
+    let twin = Config { name: "node-2".to_owned(), ..Config::local(29_900, 5) };
+    let _twin = twin.start(&elsewhere, &ca);
+    let sees_clash = |config: &Config| {
+        let members = try_http(config.http_addr(), "GET", "/api/v1/members", "").map(|(_, members)| members);
+        let members = members.and_then(|members| members.as_array().cloned()).unwrap_or_default();
+        members.iter().any(|member| member["node"] == "node-2" && member["clash"].is_string())
+    };
+    within(secs(20), "somebody's members name it", || configs.iter().any(sees_clash));
+    let logs: String = (0..3)
+        .filter_map(|index| std::fs::read_to_string(folder.0.join(format!("node-{index}.log"))).ok())
+        .collect();
+    assert!(logs.contains("a second agent named") && logs.contains("rename one of them"), "{logs}");
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_when_the_agent_is_killed_fifty_times() {
+    let (folder, config, mut agent) = agent("killed", 30_300, "");
+    let path = folder.file("node-0.toml");
+    let mut acknowledged: Vec<String> = Vec::new();
+    let mut total = 0;
+    for round in 0..50 {
+        let pid = agent.pid();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5 + round * 7 % 40));
+            signal(pid, Signal::SIGKILL);
+        });
+        for number in 0.. {
+            let id = format!("i-{round}-{number}");
+            match try_http(config.http_addr(), "POST", "/api/v1/register", &good(&id).to_string()) {
+                Some((200, _)) => acknowledged.push(id),
+                Some((409, answer)) => {
+                    assert!(
+                        answer["detail"].as_str().is_some_and(|detail| detail.contains("512")),
+                        "{answer}"
+                    );
+                    break;
+                }
+                Some((status, answer)) => panic!("{status} {answer}"),
+                None => break,
+            }
+            if number > 20 {
+                break;
+            }
+        }
+        killer.join().expect("kills");
+        agent.wait();
+        agent = support::mesh::start(&folder, "node-0", &path, &[]);
+        within(secs(10), "it answers again", || {
+            try_http(config.http_addr(), "GET", "/healthz", "").is_some()
+        });
+        let kept = instances(&config);
+        for id in &acknowledged {
+            assert!(kept.contains(id), "round {round}: {id} was acknowledged and is gone");
+        }
+        total += acknowledged.len();
+        for id in acknowledged.drain(..) {
+            let (status, answer) = http(config.http_addr(), "POST", &format!("/api/v1/deregister/{id}"), "");
+            assert_eq!(status, 200, "{answer}");
+        }
+    }
+    println!("{total} registrations were acknowledged in 50 lives, none was lost");
+    assert!(total > 50);
+}
+
+#[test]
+fn a_registration_is_on_disk_file_and_folder_before_it_is_acknowledged() {
+    if !has("strace") {
+        return;
+    }
+    let folder = Folder::new("strace");
+    let ca = authority("test");
+    let config = Config { seeds: Vec::new(), ..Config::local(30_600, 0) };
+    let issued = ca.issue(&"test".parse().expect("a name"), &"node-0".parse().expect("a name"), lasting());
+    let path = config.write(&folder, ca.cert_pem(), &issued.expect("issues"));
+    let trace = folder.file("trace");
+    let calls = "trace=openat,fsync,fdatasync,rename,renameat,renameat2,sendto,write,writev";
+    let strace = ["strace", "-D", "-f", "-y", "-s", "64", "-o", &trace, "-e", calls];
+    let mut agent = support::mesh::start(&folder, "node-0", &path, &strace);
+    within(secs(20), "the agent answers", || try_http(config.http_addr(), "GET", "/healthz", "").is_some());
+    let (status, answer) = register(&config, &good("traced").to_string());
+    assert_eq!(status, 200, "{answer}");
+    let lines = || std::fs::read_to_string(&trace).unwrap_or_default();
+    within(secs(5), "the trace is written", || lines().contains("traced is registered"));
+    let _ = agent.0.kill();
+    let text = lines();
+    let lines: Vec<&str> = text.lines().collect();
+    let after = |from: usize, what: &dyn Fn(&str) -> bool, name: &str| {
+        let found = lines.iter().enumerate().skip(from).find(|(_, line)| what(line));
+        found.map(|(index, _)| index).unwrap_or_else(|| panic!("no {name} after line {from}:\n{text}"))
+    };
+    let data = "node-0.data";
+    let written = after(
+        0,
+        &|line| line.contains("registrations.new") && line.contains("openat"),
+        "open of the new file",
+    );
+    let synced = after(
+        written,
+        &|line| line.contains("sync(") && line.contains("registrations.new"),
+        "fsync of the file",
+    );
+    let renamed =
+        after(synced, &|line| line.contains("rename") && line.contains("registrations.new"), "rename");
+    let folder_synced = after(
+        renamed,
+        &|line| line.contains("sync(") && line.contains(&format!("{data}>")),
+        "fsync of the folder",
+    );
+    let answered = after(written, &|line| line.contains("HTTP/1.1 200"), "answer");
+    assert!(
+        folder_synced < answered,
+        "answered in line {answered}, folder synced in line {folder_synced}:\n{text}"
+    );
+}
