@@ -181,7 +181,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), Star
         tickets: 0,
         probes: driver::probe_permits(),
         is_view_dirty: true,
-        last_publish: Instant::START,
+        next_publish: Instant::START,
         is_stopping: false,
     };
     driver.run().await;

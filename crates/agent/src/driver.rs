@@ -21,6 +21,8 @@ use crate::probes;
 const SLOW_TURN: Duration = Duration::from_millis(100);
 /// The first change is published at once, the next ones after this time at most.
 const PUBLISH_EVERY: Duration = Duration::from_millis(5);
+/// While changes pour in, building views takes one part in so many of the time.
+const PUBLISH_SHARE: u32 = 5;
 /// The wall clock is looked at this often.
 const WALL_EVERY: Duration = Duration::from_secs(10);
 /// Probes under way at most.
@@ -87,7 +89,7 @@ pub(crate) struct Driver {
     pub(crate) tickets: u64,
     pub(crate) probes: Arc<Semaphore>,
     pub(crate) is_view_dirty: bool,
-    pub(crate) last_publish: Instant,
+    pub(crate) next_publish: Instant,
     pub(crate) is_stopping: bool,
 }
 
@@ -128,7 +130,7 @@ impl Driver {
     fn next_wake(&self) -> Instant {
         let far = self.clock.now().after(Duration::from_secs(60));
         let node = self.node.poll_timeout().map_or(far, |(at, _)| at);
-        if self.is_view_dirty { node.min(self.last_publish.after(PUBLISH_EVERY)) } else { node }
+        if self.is_view_dirty { node.min(self.next_publish) } else { node }
     }
 
     fn turn(&mut self, input: Option<Input>) {
@@ -164,18 +166,19 @@ impl Driver {
             self.act(output);
         }
         let now = self.clock.now();
-        if self.is_view_dirty && now.since(self.last_publish) >= PUBLISH_EVERY {
+        if self.is_view_dirty && now >= self.next_publish {
             self.publish(now);
         }
     }
 
     fn publish(&mut self, now: Instant) {
         self.is_view_dirty = false;
-        self.last_publish = now;
         self.published.snapshot.store(self.node.snapshot(now));
         self.published.stats.store(Arc::new((self.node.stats(), self.node.membership_stats())));
         self.published.root.store(self.node.root_digest(), Ordering::Relaxed);
         self.published.documents.store(self.node.documents() as u64, Ordering::Relaxed);
+        let took = self.clock.now().since(now);
+        self.next_publish = now.after(PUBLISH_EVERY.max(took * PUBLISH_SHARE));
     }
 
     /// Hands a wish to the disk; never waits, for a slow disk must not keep anybody from being answered.

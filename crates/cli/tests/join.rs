@@ -50,7 +50,12 @@ fn instances(number: usize) -> Vec<Instance> {
         endpoints: vec![Endpoint {
             protocol: "sip".parse().expect("a name"),
             transport: Transport::Udp,
-            address: std::net::IpAddr::from([10, 1, u8::try_from(number / 250).expect("small"), u8::try_from(number % 250).expect("small")]),
+            address: std::net::IpAddr::from([
+                10,
+                1,
+                u8::try_from(number / 250).expect("small"),
+                u8::try_from(number % 250).expect("small"),
+            ]),
             port: 5_060 + u16::try_from(index).expect("small"),
         }],
         weight: 100,
@@ -61,9 +66,11 @@ fn instances(number: usize) -> Vec<Instance> {
 }
 
 fn owner(ca: &Authority, number: usize, addr: SocketAddr) -> (Owner, Credentials) {
-    let (cluster, name) = ("test".parse().expect("a name"), format!("peer-{number}").parse().expect("a name"));
+    let (cluster, name) =
+        ("test".parse().expect("a name"), format!("peer-{number}").parse().expect("a name"));
     let issued = ca.issue(&cluster, &name, lasting()).expect("issues");
-    let credentials = Credentials::from_pem(&issued.cert_pem, &issued.key_pem, ca.cert_pem()).expect("is whole");
+    let credentials =
+        Credentials::from_pem(&issued.cert_pem, &issued.key_pem, ca.cert_pem()).expect("is whole");
     let sealer = DocumentSealer::from_secret(&[u8::try_from(number % 251).expect("small"); 32]);
     let node = NodeBody {
         name,
@@ -79,7 +86,8 @@ fn owner(ca: &Authority, number: usize, addr: SocketAddr) -> (Owner, Credentials
     };
     let instances = instances(number);
     let passing = EndpointHealth { state: HealthState::Passing, since: WallTime::from_unix_millis(1) };
-    let health = instances.iter().map(|instance| InstanceHealth { id: instance.id.clone(), endpoints: vec![passing] });
+    let health =
+        instances.iter().map(|instance| InstanceHealth { id: instance.id.clone(), endpoints: vec![passing] });
     let health = HealthBody { instances: health.collect() };
     let services = ServicesBody { instances, is_node_draining: false };
     let id = credentials.id;
@@ -94,7 +102,8 @@ fn owner(ca: &Authority, number: usize, addr: SocketAddr) -> (Owner, Credentials
 
 /// The catalogue in pages of some 40 owners, by id.
 fn page(catalogue: &[Owner], after: Option<NodeId>) -> Response {
-    let rest: Vec<&Owner> = catalogue.iter().filter(|owner| after.is_none_or(|after| owner.id > after)).collect();
+    let rest: Vec<&Owner> =
+        catalogue.iter().filter(|owner| after.is_none_or(|after| owner.id > after)).collect();
     let documents = rest.iter().take(40).flat_map(|owner| owner.documents.clone()).collect();
     let next = if rest.len() > 40 { Some(rest[39].id) } else { None };
     Response::Page { documents, next }
@@ -111,11 +120,17 @@ async fn answer_requests(connection: Connection, catalogue: Arc<Vec<Owner>>, me:
                     you_are: Standing::Unknown,
                     epoch_known: None,
                     refused: None,
-                    documents: catalogue.iter().find(|owner| owner.id == me.id).map(|owner| owner.documents[..2].to_vec()).unwrap_or_default(),
+                    documents: catalogue
+                        .iter()
+                        .find(|owner| owner.id == me.id)
+                        .map(|owner| owner.documents[..2].to_vec())
+                        .unwrap_or_default(),
                 },
                 Ok(Request::Page { after }) => page(&catalogue, after),
                 Ok(Request::Digest { .. }) => Response::Same,
-                Ok(Request::Compare { .. }) => Response::Difference { documents: Vec::new(), wanted: Vec::new() },
+                Ok(Request::Compare { .. }) => {
+                    Response::Difference { documents: Vec::new(), wanted: Vec::new() }
+                }
                 Ok(Request::Pull { .. }) => Response::Documents(Vec::new()),
                 Err(_) => return,
             };
@@ -127,12 +142,18 @@ async fn answer_requests(connection: Connection, catalogue: Arc<Vec<Owner>>, me:
 }
 
 /// Pings the joiner every 2 ms until it knows everybody; how long each ping waited.
-async fn ping(connection: &Connection, me: Identity, joiner: Identity, is_done: impl Fn() -> bool) -> Vec<Duration> {
+async fn ping(
+    connection: &Connection,
+    me: Identity,
+    joiner: Identity,
+    is_done: impl Fn() -> bool,
+) -> Vec<Duration> {
     let mut waits = Vec::new();
     let mut number = 0_u8;
     while !is_done() {
         number = number.wrapping_add(1);
-        let header = Header { src: Peer(me), src_incarnation: 0, dst: Peer(joiner), message: Message::Ping(number) };
+        let header =
+            Header { src: Peer(me), src_incarnation: 0, dst: Peer(joiner), message: Message::Ping(number) };
         let mut packet = Vec::new();
         wire::encode_into(&mut packet, &header).expect("fits");
         packet.extend_from_slice(&[0, 0]);
@@ -143,7 +164,8 @@ async fn ping(connection: &Connection, me: Identity, joiner: Identity, is_done: 
             loop {
                 let bytes = connection.read_datagram().await.expect("the link is open");
                 let Ok(Datagram::Packet(packet)) = wire::decode(Channel::Datagram, &bytes) else { continue };
-                let header = wire::decode_prefix::<Header<Peer>>(Channel::Datagram, &packet).map(|(header, _)| header);
+                let header =
+                    wire::decode_prefix::<Header<Peer>>(Channel::Datagram, &packet).map(|(header, _)| header);
                 if header.is_ok_and(|header| header.message == Message::Ack(number)) {
                     return;
                 }
@@ -165,7 +187,11 @@ fn a_joiner_of_a_thousand_nodes_answers_pings_all_the_while() {
     let mut seed = None;
     for number in 0..NODES {
         // Nobody listens where the others are said to be: the joiner's probes of them fail, as after a disaster.
-        let addr = if number == 0 { SEED } else { SocketAddr::from(([127, 77, 0, 1], 1_000 + u16::try_from(number).expect("small"))) };
+        let addr = if number == 0 {
+            SEED
+        } else {
+            SocketAddr::from(([127, 77, 0, 1], 1_000 + u16::try_from(number).expect("small")))
+        };
         let (owner, credentials) = owner(&ca, number, addr);
         if number == 0 {
             seed = Some(credentials);
@@ -212,13 +238,18 @@ fn a_joiner_of_a_thousand_nodes_answers_pings_all_the_while() {
                 took
             })
         };
-        let mut waits = ping(&connection, me, identity, || is_whole.load(std::sync::atomic::Ordering::Relaxed)).await;
+        let mut waits =
+            ping(&connection, me, identity, || is_whole.load(std::sync::atomic::Ordering::Relaxed)).await;
         watcher.await.expect("it knew everybody");
         waits.sort();
         let at = |share: usize| waits[(waits.len() - 1) * share / 1_000];
         println!(
             "complete {:?} after its start; {} pings: median {:?}, p99 {:?}, max {:?}",
-            begun.elapsed(), waits.len(), at(500), at(990), at(1_000)
+            begun.elapsed(),
+            waits.len(),
+            at(500),
+            at(990),
+            at(1_000)
         );
         assert!(waits.len() > 10, "{} pings", waits.len());
         let (_, page) = http(config.http_addr(), "GET", "/metrics", "");

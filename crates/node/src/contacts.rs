@@ -34,6 +34,8 @@ const CONTACTS_MAX: usize = 8;
 const REMEMBERED_TRIES: u32 = 6;
 /// A joiner shows its documents to members that it hears of within this time.
 const NEWCOMER_FOR: Duration = Duration::from_secs(5);
+/// In a larger mesh it shows them to about so many, who pass them on.
+const GREETED_MAX: usize = 64;
 /// The standing of one stranger is asked for at most this often.
 const PULL_EVERY: Duration = Duration::from_millis(200);
 
@@ -139,7 +141,7 @@ impl Contacts {
         may
     }
 
-    fn is_newcomer(&self, now: Instant) -> bool {
+    pub(crate) fn is_newcomer(&self, now: Instant) -> bool {
         self.joined.is_some_and(|at| now.since(at) < NEWCOMER_FOR)
     }
 
@@ -482,8 +484,10 @@ impl Node {
 
     /// A member came to be known: if we have just joined, it may not know us.
     pub(crate) fn greet(&mut self, now: Instant, id: NodeId) {
+        let known = self.members.serving_others().count();
+        let is_chosen = known <= GREETED_MAX || self.rng.random_range(0..known) < GREETED_MAX;
         let target = self.members.find(id).map(Member::target);
-        if let Some(target) = target.filter(|_| self.contacts.is_newcomer(now)) {
+        if let Some(target) = target.filter(|_| is_chosen && self.contacts.is_newcomer(now)) {
             self.show_ourselves(target);
         }
     }

@@ -33,6 +33,17 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(3_600);
 /// A member under this name that still speaks this long after its successor came is a second agent, not a late packet.
 const CLASH_AFTER: Duration = Duration::from_secs(3);
 
+/// How a serving member comes to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// For the first time.
+    First,
+    /// It was Down or had left.
+    Back,
+    /// It was serving or holding before.
+    Still,
+}
+
 impl Node {
     pub(crate) fn on_statements(&mut self, now: Instant, source: Source, statements: Vec<VerifiedStatement>) {
         let mut news = Vec::new();
@@ -231,9 +242,9 @@ impl Node {
     }
 
     fn tell_health(&mut self, now: Instant, owner: NodeId, before: Option<&Stored>, health: &HealthBody) {
-        let old = match before.map(|stored| &*stored.body) {
-            Some(Body::Health(old)) => old.clone(),
-            _ => HealthBody::default(),
+        // What is heard of an owner for the first time is no change.
+        let Some(Body::Health(old)) = before.map(|stored| &*stored.body) else {
+            return;
         };
         let name = self.name_of(owner);
         for instance in &health.instances {
@@ -265,7 +276,9 @@ impl Node {
         }
         self.place_member(now, owner, identity, body, is_new_life);
         match body.standing {
-            Standing::Serving => self.on_serving(now, owner, is_new_life && !was_serving),
+            Standing::Serving if known.is_none() => self.on_serving(now, owner, Arrival::First),
+            Standing::Serving if is_new_life && !was_serving => self.on_serving(now, owner, Arrival::Back),
+            Standing::Serving => self.on_serving(now, owner, Arrival::Still),
             Standing::Holding { for_ms } => self.on_holding(now, owner, for_ms),
             Standing::Left => self.on_left(now, owner),
         }
@@ -301,7 +314,7 @@ impl Node {
         self.view.member_changed(owner);
     }
 
-    fn on_serving(&mut self, now: Instant, owner: NodeId, is_back: bool) {
+    fn on_serving(&mut self, now: Instant, owner: NodeId, arrival: Arrival) {
         let Some((identity, incarnation, state)) = self
             .members
             .find(owner)
@@ -312,9 +325,18 @@ impl Node {
         self.registry.set_live(owner, true);
         self.membership.apply_alive(now, identity, incarnation);
         self.on_life_shown(now, owner, "its node document shows a later life");
-        if is_back || matches!(state, MemberState::Holding) {
-            let cause = if is_back { "it joined" } else { "it came back from its hold" };
+        let cause = match arrival {
+            // Whoever joins learns of everybody at once: that they are there is no event.
+            Arrival::First if self.contacts.is_newcomer(now) => None,
+            Arrival::First => Some("it joined"),
+            Arrival::Back => Some("it is back"),
+            Arrival::Still if matches!(state, MemberState::Holding) => Some("it came back from its hold"),
+            Arrival::Still => None,
+        };
+        if let Some(cause) = cause {
             self.set_state(now, owner, MemberState::Alive, cause.to_owned());
+        }
+        if cause.is_some() || arrival == Arrival::First {
             self.repair_soon(now);
             self.greet(now, owner);
         }

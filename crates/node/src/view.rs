@@ -25,6 +25,8 @@ pub(crate) struct ViewBuilder {
     services_of: BTreeMap<NodeId, BTreeSet<ServiceName>>,
     owners_of: BTreeMap<ServiceName, BTreeSet<NodeId>>,
     services: BTreeMap<ServiceName, Arc<ServiceView>>,
+    addresses_of: BTreeMap<NodeId, (NodeName, BTreeSet<IpAddr>)>,
+    hosts: Arc<BTreeMap<IpAddr, Vec<NodeName>>>,
     last: Option<Arc<Snapshot>>,
 }
 
@@ -38,6 +40,8 @@ impl ViewBuilder {
             services_of: BTreeMap::new(),
             owners_of: BTreeMap::new(),
             services: BTreeMap::new(),
+            addresses_of: BTreeMap::new(),
+            hosts: Arc::new(BTreeMap::new()),
             last: None,
         }
     }
@@ -72,6 +76,9 @@ impl ViewBuilder {
             return last.clone();
         }
         let owners = core::mem::take(&mut self.dirty_owners);
+        for owner in &owners {
+            self.place(*owner, members, registry);
+        }
         let dirty = self.index(&owners, members, registry);
         for service in dirty {
             self.build_service(service, members, registry);
@@ -82,12 +89,42 @@ impl ViewBuilder {
             local: members.find(me).expect("a node places itself before it is asked").view.clone(),
             members: self.members(members),
             services: self.services.clone(),
-            hosts: Arc::new(hosts(members, registry)),
+            hosts: self.hosts.clone(),
             made: wall,
         });
         self.are_members_dirty = false;
         self.last = Some(snapshot.clone());
         snapshot
+    }
+
+    /// Brings the index of who has which address up to date.
+    fn place(&mut self, owner: NodeId, members: &Members, registry: &Registry) {
+        let after =
+            members.find(owner).filter(|member| is_shown(member)).map(|member| addresses(member, registry));
+        let before = self.addresses_of.remove(&owner);
+        if before != after {
+            let hosts = Arc::make_mut(&mut self.hosts);
+            for (name, address) in
+                before.iter().flat_map(|(name, all)| all.iter().map(move |address| (name, address)))
+            {
+                if let Some(names) = hosts.get_mut(address) {
+                    names.retain(|other| other != name);
+                    if names.is_empty() {
+                        hosts.remove(address);
+                    }
+                }
+            }
+            for (name, address) in
+                after.iter().flat_map(|(name, all)| all.iter().map(move |address| (name, address)))
+            {
+                let names = hosts.entry(*address).or_default();
+                names.push(name.clone());
+                names.sort();
+            }
+        }
+        if let Some(after) = after {
+            self.addresses_of.insert(owner, after);
+        }
     }
 
     /// Brings the index of who runs what up to date. Returns the services that must be built anew.
@@ -186,18 +223,11 @@ fn health_of(instance: &Instance, health: Option<&HealthBody>) -> Vec<EndpointHe
     (0..instance.endpoints.len()).map(at).collect()
 }
 
-fn hosts(members: &Members, registry: &Registry) -> BTreeMap<IpAddr, Vec<NodeName>> {
-    let mut hosts: BTreeMap<IpAddr, Vec<NodeName>> = BTreeMap::new();
-    for member in members.iter().filter(|member| is_shown(member)) {
-        let instances =
-            services_body(registry, member.identity().id).into_iter().flat_map(|body| &body.instances);
-        let endpoints = instances.flat_map(|instance| &instance.endpoints).map(|endpoint| endpoint.address);
-        for address in member.view.addresses.iter().copied().chain(endpoints) {
-            let names = hosts.entry(address.to_canonical()).or_default();
-            if !names.contains(&member.view.name) {
-                names.push(member.view.name.clone());
-            }
-        }
-    }
-    hosts
+/// A member's name and every address that it or an endpoint on it has.
+fn addresses(member: &Member, registry: &Registry) -> (NodeName, BTreeSet<IpAddr>) {
+    let instances =
+        services_body(registry, member.identity().id).into_iter().flat_map(|body| &body.instances);
+    let endpoints = instances.flat_map(|instance| &instance.endpoints).map(|endpoint| endpoint.address);
+    let all = member.view.addresses.iter().copied().chain(endpoints);
+    (member.view.name.clone(), all.map(|address| address.to_canonical()).collect())
 }
