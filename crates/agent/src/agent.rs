@@ -62,11 +62,16 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// Starts the agent that `config` describes and runs it until `stop` says so or it leaves.
+/// Starts the agent that `config` describes and runs it until `stop` says so or it leaves. What comes by `reloads` is
+/// taken over as far as it can be while the agent runs.
 ///
 /// # Errors
 /// If it could not start; what was on disk before is untouched.
-pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), StartError> {
+pub async fn run(
+    config: Config,
+    stop: watch::Receiver<bool>,
+    reloads: mpsc::Receiver<Config>,
+) -> Result<(), StartError> {
     let clock = Clock::start();
     raise_file_limit();
     let recorder = Arc::new(Recorder::default());
@@ -88,6 +93,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), Star
     let (urgent_door, urgent) = mpsc::channel(4_096);
     let (bulk_door, bulk) = mpsc::channel(256);
     let (gate_door, batches) = mpsc::channel(256);
+    let bulk_reload = bulk_door.clone();
     let doors = Doors { urgent: urgent_door.clone(), bulk: bulk_door.clone(), gate: gate_door };
     let mesh = Mesh::start(config.mesh.listen, &credentials, &secret, doors, recorder.clone())?;
 
@@ -165,6 +171,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<(), Star
         dns = ?config.dns.listen,
         "agent started"
     );
+    tokio::spawn(reload(config.clone(), reloads, bulk_reload));
     let driver = Driver {
         node,
         clock,
@@ -242,6 +249,33 @@ fn dev_credentials(config: &Config, store: &Store) -> Result<Credentials, StartE
     let validity = Validity { not_before_unix_s: now - 3_600, not_after_unix_s: now + 90 * 86_400 };
     let issued = authority.issue(&config.node.cluster, &config.node.name, validity)?;
     Ok(Credentials::from_pem(&issued.cert_pem, &issued.key_pem, authority.cert_pem())?)
+}
+
+/// Takes over the services of each configuration that comes, and says what else would need a restart.
+async fn reload(running: Config, mut reloads: mpsc::Receiver<Config>, door: mpsc::Sender<Input>) {
+    while let Some(config) = reloads.recv().await {
+        let same = |is_same: bool, section: &'static str| if is_same { None } else { Some(section) };
+        let stays: Vec<&str> = [
+            same(config.node == running.node, "[node]"),
+            same(config.mesh == running.mesh, "[mesh]"),
+            same(config.tls == running.tls, "[tls]"),
+            same(config.dns == running.dns, "[dns]"),
+            same(config.http == running.http, "[http]"),
+            same(config.log == running.log, "[log]"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !stays.is_empty() {
+            tracing::warn!(sections = stays.join(" "), "changes here count after a restart only");
+        }
+        match config.services.iter().map(declared).collect::<Result<Vec<_>, _>>() {
+            Ok(declared) => {
+                let _ = door.send(Input::Reload(declared)).await;
+            }
+            Err(error) => tracing::warn!(%error, "the configuration is not taken over"),
+        }
+    }
 }
 
 /// Whether an agent could start with this: files that are named are there, and no port is wanted twice.

@@ -235,6 +235,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Persisted { .. } => "persisted",
         Input::TwinSeen(_) => "twin seen",
         Input::WereDown(_) => "were down",
+        Input::Reload(_) => "reload",
         Input::WallClock(_) => "wall clock",
         Input::Shutdown => "shutdown",
     }

@@ -187,3 +187,86 @@ async fn exec(command: &[String]) -> io::Result<Answer> {
         .await?;
     Ok(if status.success() { Answer::Good } else { Answer::Bad(format!("{program}: {status}")) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::responder::{Responder, run as respond};
+
+    fn spec(kind: CheckKind, timeout_ms: u64) -> CheckSpec {
+        CheckSpec {
+            kind,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_millis(timeout_ms),
+            rise: 1,
+            fall: 1,
+            latency_limit: None,
+        }
+    }
+
+    fn endpoint(transport: Transport, addr: SocketAddr) -> Endpoint {
+        let protocol = "sip".parse().expect("a name");
+        Endpoint { protocol, transport, address: addr.ip(), port: addr.port() }
+    }
+
+    /// A port that is free over UDP and TCP.
+    async fn free() -> SocketAddr {
+        loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+            let addr = udp.local_addr().expect("is bound");
+            if tokio::net::TcpListener::bind(addr).await.is_ok() {
+                return addr;
+            }
+        }
+    }
+
+    /// Probes until it is good, because a responder takes a moment to bind.
+    async fn becomes_good(endpoint: &Endpoint, spec: &CheckSpec) -> bool {
+        for token in 0..100 {
+            if matches!(probe(endpoint, spec, token).await, Outcome::Good { .. }) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_service_is_found_well() {
+        let (sip, ng, web) = (free().await, free().await, free().await);
+        tokio::spawn(respond(Responder::Sip { udp_tcp: sip }));
+        tokio::spawn(respond(Responder::Rtpengine { ng }));
+        tokio::spawn(respond(Responder::Limiter { http: web }));
+        let accept = || CheckKind::Sip { accept: Vec::new() };
+        assert!(becomes_good(&endpoint(Transport::Udp, sip), &spec(accept(), 500)).await, "sip over udp");
+        assert!(becomes_good(&endpoint(Transport::Tcp, sip), &spec(accept(), 500)).await, "sip over tcp");
+        assert!(
+            becomes_good(&endpoint(Transport::Udp, ng), &spec(CheckKind::Rtpengine, 500)).await,
+            "rtpengine"
+        );
+        assert!(becomes_good(&endpoint(Transport::Tcp, web), &spec(CheckKind::Tcp, 500)).await, "tcp");
+        let get = |path: &str, expect| CheckKind::Http { path: path.to_owned(), expect };
+        let web = endpoint(Transport::Tcp, web);
+        assert!(becomes_good(&web, &spec(get("/health", Vec::new()), 500)).await, "http");
+        assert!(becomes_good(&web, &spec(get("/nowhere", vec![404]), 500)).await, "an expected 404");
+        let outcome = probe(&web, &spec(get("/nowhere", Vec::new()), 500), 1).await;
+        assert_eq!(outcome, Outcome::Bad { detail: "HTTP 404".to_owned() });
+        let run = |command: &str| CheckKind::Exec { command: vec![command.to_owned()] };
+        assert!(becomes_good(&web, &spec(run("true"), 2_000)).await, "exec");
+        assert!(matches!(probe(&web, &spec(run("false"), 2_000), 1).await, Outcome::Bad { .. }));
+    }
+
+    #[tokio::test]
+    async fn silence_ends_at_the_time_out_and_a_closed_port_at_once() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+        let addr = silent.local_addr().expect("is bound");
+        let outcome = probe(&endpoint(Transport::Udp, addr), &spec(CheckKind::Rtpengine, 50), 1).await;
+        assert_eq!(outcome, Outcome::Bad { detail: "no answer within 50 ms".to_owned() });
+        drop(silent);
+        let begun = Instant::now();
+        let sip = spec(CheckKind::Sip { accept: Vec::new() }, 60_000);
+        let outcome = probe(&endpoint(Transport::Udp, addr), &sip, 1).await;
+        assert!(matches!(outcome, Outcome::Bad { .. }), "{outcome:?}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "the system said that nobody listens");
+    }
+}

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ringmesh_agent::config::{Config, LogFormat, LogLevel};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use crate::signals::{WithParent, stop_requested};
@@ -50,7 +52,35 @@ pub(crate) async fn run(args: AgentArgs) -> Outcome {
     log(config.log.level, config.log.format);
     let with_parent = if args.exit_with_parent { WithParent::Stop } else { WithParent::GoOn };
     let stop = stop_requested(with_parent).map_err(|error| Failure::refused(format!("signals: {error}")))?;
-    ringmesh_agent::agent::run(config, stop).await.map_err(|error| Failure::refused(error.to_string()))
+    let reloads = reloads(args.config.clone(), environment)
+        .map_err(|error| Failure::refused(format!("signals: {error}")))?;
+    ringmesh_agent::agent::run(config, stop, reloads)
+        .await
+        .map_err(|error| Failure::refused(error.to_string()))
+}
+
+/// Reads the configuration again at each SIGHUP. One that is not valid changes nothing.
+fn reloads(
+    path: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
+) -> std::io::Result<mpsc::Receiver<Config>> {
+    let (sender, receiver) = mpsc::channel(1);
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let Some(path) = &path else {
+                tracing::warn!("there is no configuration file to read again");
+                continue;
+            };
+            match read(path, &environment) {
+                Ok(config) => {
+                    let _ = sender.send(config).await;
+                }
+                Err(failure) => tracing::warn!(why = failure.says, "the configuration is not taken over"),
+            }
+        }
+    });
+    Ok(receiver)
 }
 
 fn environment() -> BTreeMap<String, String> {

@@ -167,6 +167,43 @@ fn a_second_agent_with_the_same_name_is_noticed_and_named() {
 }
 
 #[test]
+fn a_reload_takes_over_services_and_keeps_known_health() {
+    let folder = Folder::new("reload");
+    let ca = authority("test");
+    let mut config = Config { seeds: Vec::new(), ..Config::local(30_900, 0) };
+    let declare = |id: &str, port: u16| {
+        format!(
+            "[[service]]\nid = \"{id}\"\nservice = \"sip\"\n[[service.endpoint]]\ntransport = \"tcp\"\n\
+             address = \"127.0.0.1\"\nport = {port}\n[[service.endpoint.check]]\ntype = \"tcp\"\ninterval = \"1h\"\n"
+        )
+    };
+    config.extra = declare("first", config.http);
+    let agent = config.start(&folder, &ca);
+    let state = |id: &str| {
+        let answer =
+            try_http(config.http_addr(), "GET", "/api/v1/services/sip", "").map(|(_, answer)| answer);
+        let instances = answer.and_then(|answer| answer["instances"].as_array().cloned()).unwrap_or_default();
+        let instance = instances.iter().find(|instance| instance["id"] == id);
+        instance.and_then(|instance| instance["state"].as_str()).unwrap_or_default().to_owned()
+    };
+    within(secs(5), "it passes", || state("first") == "passing");
+    let path = folder.file("node-0.toml");
+    let text = std::fs::read_to_string(&path).expect("is there");
+    std::fs::write(&path, format!("{text}{}", declare("second", config.http))).expect("writes");
+    signal(agent.pid(), Signal::SIGHUP);
+    within(secs(5), "the new one is there", || state("second") == "passing");
+    assert_eq!(state("first"), "passing", "its next check is an hour away: its state was kept");
+    std::fs::write(&path, format!("{text}[nonsense]\n")).expect("writes");
+    signal(agent.pid(), Signal::SIGHUP);
+    let log = || std::fs::read_to_string(folder.0.join("node-0.log")).unwrap_or_default();
+    within(secs(5), "it says why not", || log().contains("the configuration is not taken over"));
+    assert_eq!(state("second"), "passing", "a broken file changes nothing");
+    std::fs::write(&path, text).expect("writes");
+    signal(agent.pid(), Signal::SIGHUP);
+    within(secs(5), "the second is gone", || state("second").is_empty() && state("first") == "passing");
+}
+
+#[test]
 fn nothing_that_was_acknowledged_is_lost_when_the_agent_is_killed_fifty_times() {
     let (folder, config, mut agent) = agent("killed", 30_300, "");
     let path = folder.file("node-0.toml");

@@ -131,6 +131,8 @@ pub enum Input {
     WereDown(Vec<NodeId>),
     /// Somebody with a certificate of our own name speaks from this address.
     TwinSeen(SocketAddr),
+    /// The configuration file was read again: it declares these instances now.
+    Reload(Vec<RawRegistration>),
     /// What the wall clock says now.
     WallClock(WallTime),
     /// The agent is asked to stop: announce a hold, then stop.

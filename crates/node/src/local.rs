@@ -85,11 +85,28 @@ impl Local {
 
     fn restore(&mut self, raw: &RawRegistration, origin: Origin, config: &NodeConfig) {
         match raw.validate(origin, &*config.is_allowed) {
-            Ok(registration) => {
-                let id = registration.instance.id.clone();
-                self.committed.registrations.entry(id).or_insert_with(|| Arc::new(registration));
-            }
+            Ok(registration) => self.committed.adopt(registration),
             Err(problems) => self.problems.push(format!("instance {:?}: {}", raw.id, describe(&problems))),
+        }
+    }
+
+    /// Takes over what the configuration file declares now, in what counts and in every change on its way to disk.
+    fn redeclare(&mut self, declared: &[RawRegistration], config: &NodeConfig) {
+        let mut valid = Vec::new();
+        for raw in declared {
+            match raw.validate(Origin::File, &*config.is_allowed) {
+                Ok(registration) => valid.push(registration),
+                Err(problems) => {
+                    self.problems.push(format!("instance {:?}: {}", raw.id, describe(&problems)));
+                }
+            }
+        }
+        let pending = self.pending.iter_mut().map(|pending| &mut pending.state);
+        for state in pending.chain([&mut self.committed]) {
+            state.registrations.retain(|_, registration| registration.origin != Origin::File);
+            for registration in &valid {
+                state.adopt(registration.clone());
+            }
         }
     }
 
@@ -100,6 +117,12 @@ impl Local {
 }
 
 impl State {
+    /// Adds an instance unless there is one with its id.
+    fn adopt(&mut self, registration: Registration) {
+        let id = registration.instance.id.clone();
+        self.registrations.entry(id).or_insert_with(|| Arc::new(registration));
+    }
+
     fn saved(&self) -> SavedState {
         let by_http = self.registrations.values().filter(|registration| registration.origin == Origin::Http);
         SavedState {
@@ -172,6 +195,16 @@ impl Node {
             let cause = format!("what was kept or declared is not valid and is left out: {problem}");
             self.event(now, EventKind::Service, Severity::Warning, "registration", "", "left out", cause);
         }
+    }
+
+    /// The configuration file declares other instances now. States of endpoints that stay are kept.
+    pub(crate) fn on_reload(&mut self, now: Instant, declared: &[RawRegistration]) {
+        self.local.redeclare(declared, &self.config);
+        self.report_local_problems(now);
+        let name = self.config.name.clone();
+        let cause = format!("the configuration declares {} instances", declared.len());
+        self.event(now, EventKind::Service, Severity::Info, name, "", "reloaded", cause);
+        self.apply_local(now, &BTreeMap::new());
     }
 
     pub(crate) fn on_command(&mut self, now: Instant, ticket: Ticket, command: Command) {

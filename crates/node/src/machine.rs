@@ -280,6 +280,7 @@ impl Node {
                 self.notice_clash(now, twin, addr);
             }
             Input::WereDown(members) => self.on_were_down(now, &members),
+            Input::Reload(declared) => self.on_reload(now, &declared),
             Input::WallClock(wall) => self.clock = Clock { at: now, wall },
             Input::Shutdown => self.on_shutdown(now),
         }
