@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 
+/// Statements checked and handed on at once: few, so that a ping gets in between.
+const AT_ONCE: usize = 16;
+
 /// Statements that came together.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -39,7 +42,7 @@ pub(crate) fn run(
 ) {
     while let Some(Batch { source, mut statements }) = batches.blocking_recv() {
         while !statements.is_empty() {
-            let rest = statements.split_off(statements.len().min(BATCH_STATEMENTS_MAX));
+            let rest = statements.split_off(statements.len().min(AT_ONCE));
             let part = core::mem::replace(&mut statements, rest);
             if !pass(&mut gate, clock, source, part, bulk, stats) {
                 return;

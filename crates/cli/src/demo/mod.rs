@@ -124,19 +124,16 @@ fn announce(args: &DemoArgs, plan: &Plan, children: &Children, took: Duration) {
     );
     let (dns, port) = (first.dns.ip(), first.dns.port());
     let domain = plan::DOMAIN;
-    println!("  dig @{dns} -p {port} _sip._udp.{domain} SRV          where to send SIP");
-    println!("  dig @{dns} -p {port} {domain} NAPTR                  which transports there are");
-    println!("  curl http://{}/api/v1/services/sip               the same with states", first.http);
-    println!("  ringmesh explain _sip._udp --http {}            why the answer is what it is", first.http);
+    let hint = |command: String, what: &str| println!("  {command:<62}  {what}");
+    hint(format!("dig @{dns} -p {port} _sip._udp.{domain} SRV"), "where to send SIP");
+    hint(format!("dig @{dns} -p {port} {domain} NAPTR"), "which transports there are");
+    hint(format!("curl http://{}/api/v1/services/sip", first.http), "the same with states");
+    hint(format!("ringmesh explain _sip._udp --http {}", first.http), "why the answer is what it is");
     if let Some(pid) = children.pid_of("sip-ams-1") {
-        println!(
-            "  kill {pid}                                               end a SIP service: it leaves every answer"
-        );
+        hint(format!("kill {pid}"), "end a SIP service: it leaves every answer");
     }
     if let Some(pid) = children.pid_of("lon-2") {
-        println!(
-            "  kill -9 {pid}                                            end an agent: the others notice"
-        );
+        hint(format!("kill -9 {pid}"), "end an agent: the others notice");
     }
     println!("Ctrl-C ends everything.");
     println!();
@@ -196,7 +193,8 @@ async fn go_on(args: &DemoArgs, plan: &Plan, stop: &mut watch::Receiver<bool>) {
                 print!("\u{1b}[{height}A\u{1b}[J");
             }
             height = lines.len();
-            println!("{}", lines.join("\n"));
+            // Without wrapping a line is a line, however narrow the terminal.
+            println!("\u{1b}[?7l{}\u{1b}[?7h", lines.join("\n"));
         }
     };
     let deadline = async {
