@@ -304,6 +304,43 @@ fn a_certificate_of_another_cluster_is_refused_by_name_on_both_sides() {
 }
 
 #[test]
+fn a_certificate_whose_name_is_not_the_nodes_is_refused_with_a_reason_on_both_sides() {
+    let folder = Folder::new("other-id");
+    let ca = authority("test");
+    let host = Config::local(28_000, 0);
+    let _host = host.start(&folder, &ca);
+    within(Duration::from_secs(5), "the agent answers", || alive_at(host.http_addr()) == 1);
+    let honest = ca.issue(&"test".parse().expect("a name"), &"node-8".parse().expect("a name"), lasting());
+    let honest = honest.expect("issues");
+    let mut credentials =
+        Credentials::from_pem(&honest.cert_pem, &honest.key_pem, ca.cert_pem()).expect("is whole");
+    let id = credentials.id;
+    let names = vec![format!("{id}.test.ringmesh"), "test.ringmesh".to_owned()];
+    let mut leaf = rcgen::CertificateParams::new(names).expect("names");
+    let uri = "spiffe://test/node/node-9".to_owned().try_into().expect("a uri");
+    leaf.subject_alt_names.push(rcgen::SanType::URI(uri));
+    leaf.extended_key_usages =
+        vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth, rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let signer = rcgen::KeyPair::from_pem(&ca.key_pem()).expect("a key");
+    let issuer = rcgen::Issuer::from_ca_cert_pem(ca.cert_pem(), signer).expect("an issuer");
+    let key = rcgen::KeyPair::from_pem(&honest.key_pem).expect("a key");
+    credentials.chain = vec![leaf.signed_by(&key, &issuer).expect("signs").der().clone()];
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let told = runtime.block_on(async {
+        let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+        let client = quic::client_config(&credentials).expect("configures");
+        let name = server_name_of_cluster(&credentials.cluster);
+        match endpoint.connect_with(client, host.mesh_addr(), &name).expect("dials").await {
+            Ok(connection) => connection.closed().await.to_string(),
+            Err(error) => error.to_string(),
+        }
+    });
+    assert!(told.contains("lacks the DNS name"), "the peer is told why: {told}");
+    let (_, events) = http(host.http_addr(), "GET", "/api/v1/events", "");
+    assert!(events.to_string().contains("lacks the DNS name"), "the host says why: {events}");
+}
+
+#[test]
 fn an_agent_whose_certificate_is_for_another_name_does_not_start_and_says_so() {
     let folder = Folder::new("other-name");
     let ca = authority("test");
