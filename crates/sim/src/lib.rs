@@ -1,6 +1,7 @@
-//! The real protocol on virtual time: [`world::World`] drives real [`ringmesh_node::Node`] machines, with the real wire
-//! codec, over links and machines that fail as told. The same seed gives the same run, down to the trace hash.
+//! The machines of `ringmesh-node` on virtual time, over a network that loses, delays and splits.
+//! The same seed gives the same run, byte for byte.
 
 pub mod link;
+pub mod outcome;
 pub mod seal;
 pub mod world;

@@ -3,35 +3,37 @@
 //! A host is a node, its disk, its clock and the services on it. Everything that crosses a link is encoded and decoded
 //! with the real codec and passes the real gate for seals.
 
-use core::net::{IpAddr, SocketAddr};
-use core::num::NonZeroUsize;
+mod host;
+mod wire;
+
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
-use ringmesh_gossip::message::{Push, Request, Response};
 use ringmesh_gossip::suspicion::SuspicionConfig;
 use ringmesh_gossip::timers::Timers;
-use ringmesh_health::monitor::{EndpointKey, Outcome, ProbeId};
-use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Output, Persist, Source, Target, Ticket};
-use ringmesh_node::registration::{RawRegistration, SavedState};
-use ringmesh_node::{Node, NodeConfig, Restored};
-use ringmesh_types::body::EndpointHealth;
+use ringmesh_health::monitor::{Outcome, ProbeId};
+use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Source, Ticket};
+use ringmesh_node::registration::RawRegistration;
+use ringmesh_node::{Node, Restored};
 use ringmesh_types::document::Document;
 use ringmesh_types::event::Event;
 use ringmesh_types::ids::{Epoch, NodeId};
-use ringmesh_types::limits;
 use ringmesh_types::sealed::Statement;
 use ringmesh_types::snapshot::{MemberState, Snapshot};
 use ringmesh_types::time::{Instant, WallTime};
-use ringmesh_types::wire::{self, Channel};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::link::{LinkConfig, Links};
+pub use host::Endpoint;
+use host::{Disk, Host, Running, Slow};
+use wire::Message;
+
+use crate::link::{HostSet, LinkConfig, Links};
 use crate::seal::{SimChecker, SimSealer, key_of};
 
 /// What a world is made of.
@@ -41,6 +43,10 @@ pub struct WorldConfig {
     pub hosts: usize,
     /// In how many zones they stand, in turn.
     pub zones: usize,
+    /// What these zones are called; `zone-<index>` where this is too short.
+    pub zone_names: Vec<String>,
+    /// How many hosts, from the first, everybody is told of as seeds.
+    pub seeds: usize,
     /// How links behave.
     pub link: LinkConfig,
     /// How members are probed.
@@ -56,6 +62,8 @@ impl Default for WorldConfig {
         Self {
             hosts: 6,
             zones: 3,
+            zone_names: Vec::new(),
+            seeds: 2,
             link: LinkConfig::default(),
             probe: ProbeConfig::default(),
             suspicion: SuspicionConfig::default(),
@@ -70,20 +78,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const WALL_START: u64 = 1_767_225_600_000;
 
 #[derive(Debug)]
-enum Message {
-    Datagram(Vec<u8>),
-    Push(Vec<u8>),
-    Request(Ticket, Vec<u8>),
-    Response(Ticket, Vec<u8>),
-}
-
-#[derive(Debug)]
 enum What {
     Arrives { from: usize, message: Message },
     Fails(Ticket),
     Wakes,
     Probed(ProbeId, Outcome),
-    Persisted(Ticket),
+    Persisted(Ticket, Result<(), String>),
     Thaws,
 }
 
@@ -92,37 +92,6 @@ struct Due {
     host: usize,
     life: u32,
     what: What,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Disk {
-    epoch: Epoch,
-    registrations: SavedState,
-    health: Vec<(EndpointKey, EndpointHealth)>,
-    view: Vec<Arc<Document>>,
-    down: Vec<NodeId>,
-    peers: Vec<SocketAddr>,
-}
-
-struct Running {
-    node: Node,
-    gate: Gate<SimChecker>,
-    asked_by: BTreeMap<Ticket, (usize, Ticket)>,
-    wake: Option<Instant>,
-    frozen: Option<Vec<Due>>,
-}
-
-struct Host {
-    id: NodeId,
-    addr: SocketAddr,
-    config: NodeConfig,
-    disk: Disk,
-    clock_offset_ms: i64,
-    life: u32,
-    running: Option<Running>,
-    down_endpoints: BTreeSet<SocketAddr>,
-    answers: Vec<Result<String, CommandError>>,
-    sent: Traffic,
 }
 
 /// What a host sent.
@@ -148,13 +117,10 @@ pub struct World {
     trace: Xxh3,
     /// What nodes reported: virtual time, host, event.
     pub events: Vec<(Instant, usize, Event)>,
+    /// What nodes refused: virtual time, host, whose it was, why.
+    pub refusals: Vec<(Instant, usize, NodeId, String)>,
+    changed: Vec<usize>,
     tickets: u64,
-}
-
-/// The mesh address of a host.
-fn address(host: usize) -> SocketAddr {
-    let [high, low] = u16::try_from(host + 1).unwrap_or(u16::MAX).to_be_bytes();
-    SocketAddr::from(([10, 0, high, low], 7300))
 }
 
 impl World {
@@ -164,11 +130,13 @@ impl World {
             now: Instant::START,
             queue: Timers::default(),
             hosts: (0..config.hosts).map(|host| Host::new(host, config)).collect(),
-            links: Links::new(config.link.clone()),
+            links: Links::new(config.link.clone(), config.zones),
             rng: ChaCha8Rng::seed_from_u64(seed),
             seed,
             trace: Xxh3::new(),
             events: Vec::new(),
+            refusals: Vec::new(),
+            changed: Vec::new(),
             tickets: 0,
         }
     }
@@ -221,13 +189,13 @@ impl World {
         let sealer = Box::new(SimSealer(host_ref.id));
         let node = Node::new(self.now, wall, epoch, host_ref.config.clone(), restored, sealer, seed);
         let view = host_ref.disk.view.clone();
-        host_ref.running = Some(Running {
+        host_ref.running = Some(Box::new(Running {
             node,
             gate: Gate::new(SimChecker),
             asked_by: BTreeMap::new(),
             wake: None,
             frozen: None,
-        });
+        }));
         let statements = view.iter().map(|document| Statement::Document(Document::clone(document))).collect();
         self.admit(host, Source::Disk, statements);
         let down = self.hosts[host].disk.down.clone();
@@ -254,6 +222,7 @@ impl World {
     pub fn crash(&mut self, host: usize) {
         self.hosts[host].running = None;
         self.hosts[host].life += 1;
+        self.links.disconnect(host);
     }
 
     /// Asks a host to stop in good order: it announces a hold, or a leave.
@@ -271,24 +240,55 @@ impl World {
         }
     }
 
+    /// Holds a host's inbox and outbox for `hold`, then lets them go for `free`, again and again, while its timers
+    /// fire as ever (the anomaly of Lifeguard, V-A); nothing ends it.
+    pub fn slow(&mut self, host: usize, cycle: Option<(Duration, Duration)>) {
+        let since = self.now;
+        self.hosts[host].slow = cycle.map(|(hold, free)| Slow { since, hold, free });
+    }
+
+    /// Makes a host's wall clock jump, while it runs.
+    pub fn jump_clock(&mut self, host: usize, millis: i64) {
+        self.hosts[host].clock_offset_ms += millis;
+        let wall = self.wall(host);
+        self.input(host, Input::WallClock(wall));
+    }
+
+    /// Says whether a host's disk refuses writes.
+    pub fn set_disk_full(&mut self, host: usize, is_full: bool) {
+        self.hosts[host].is_disk_full = is_full;
+    }
+
+    /// Empties the disk of a host.
+    pub fn wipe(&mut self, host: usize) {
+        self.hosts[host].disk = Disk::default();
+    }
+
     /// Cuts every link between the hosts in `side` and the others, both ways.
     pub fn split(&mut self, side: &[usize]) {
-        for a in 0..self.hosts.len() {
-            for b in 0..self.hosts.len() {
-                if side.contains(&a) != side.contains(&b) {
-                    self.links.cut(a, b);
-                }
-            }
-        }
+        let side: HostSet = side.iter().copied().collect();
+        self.links.split(&side, self.hosts.len());
     }
 
     /// Says whether whatever listens at `endpoint` on `host` answers probes.
     pub fn set_endpoint(&mut self, host: usize, endpoint: SocketAddr, answers: bool) {
-        if answers {
-            self.hosts[host].down_endpoints.remove(&endpoint);
-        } else {
-            self.hosts[host].down_endpoints.insert(endpoint);
-        }
+        let endpoint_is = if answers { Endpoint::Answers(host::ANSWERS_AFTER) } else { Endpoint::Silent };
+        self.set_endpoint_to(host, endpoint, endpoint_is);
+    }
+
+    /// Says how whatever listens at `endpoint` on `host` answers probes.
+    pub fn set_endpoint_to(&mut self, host: usize, endpoint: SocketAddr, how: Endpoint) {
+        self.hosts[host].endpoints.insert(endpoint, how);
+    }
+
+    /// How whatever listens at `endpoint` on `host` answers probes.
+    pub fn endpoint(&self, host: usize, endpoint: SocketAddr) -> Endpoint {
+        self.hosts[host].endpoints.get(&endpoint).copied().unwrap_or(Endpoint::Answers(host::ANSWERS_AFTER))
+    }
+
+    /// Gives every host what it declares in its configuration file, before it starts.
+    pub fn declare(&mut self, host: usize, registrations: Vec<RawRegistration>) {
+        self.hosts[host].config.declared = registrations;
     }
 
     /// Gives a host a command. Its answer is in [`World::take_answers`] once it is there.
@@ -308,18 +308,6 @@ impl World {
         core::mem::take(&mut self.hosts[host].answers)
     }
 
-    /// Hands a host a message from another that no honest node would send.
-    pub fn forge_push(&mut self, from: usize, to: usize, push: &Push) {
-        if let Ok(bytes) = wire::encode(Channel::Stream, push) {
-            self.send_stream(from, to, Message::Push(bytes));
-        }
-    }
-
-    /// Hands a host a datagram from another that no honest node would send.
-    pub fn forge_datagram(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
-        self.schedule(to, Duration::ZERO, What::Arrives { from, message: Message::Datagram(bytes) });
-    }
-
     /// The node on a host, if it runs.
     pub fn node(&self, host: usize) -> Option<&Node> {
         self.hosts[host].running.as_ref().map(|running| &running.node)
@@ -328,6 +316,35 @@ impl World {
     /// The id of a host's node.
     pub fn id(&self, host: usize) -> NodeId {
         self.hosts[host].id
+    }
+
+    /// The host whose mesh address this is.
+    pub fn host_at(&self, addr: SocketAddr) -> Option<usize> {
+        host::host_at(addr).filter(|host| *host < self.hosts.len())
+    }
+
+    /// Whether a host runs.
+    pub fn is_running(&self, host: usize) -> bool {
+        self.hosts[host].running.is_some()
+    }
+
+    /// Whether a host is frozen.
+    pub fn is_frozen(&self, host: usize) -> bool {
+        self.hosts[host].running.as_ref().is_some_and(|running| running.frozen.is_some())
+    }
+
+    /// Hosts whose view changed since this was last asked, each once.
+    pub fn take_changed(&mut self) -> Vec<usize> {
+        for host in &self.changed {
+            self.hosts[*host].is_changed = false;
+        }
+        core::mem::take(&mut self.changed)
+    }
+
+    fn mark_changed(&mut self, host: usize) {
+        if !core::mem::replace(&mut self.hosts[host].is_changed, true) {
+            self.changed.push(host);
+        }
     }
 
     /// What a host sent so far.
@@ -412,7 +429,7 @@ impl World {
     fn deliver(&mut self, due: Due) {
         let is_arrival = match &due.what {
             What::Arrives { message, .. } => !matches!(message, Message::Response(..)),
-            What::Fails(_) | What::Wakes | What::Probed(..) | What::Persisted(_) | What::Thaws => false,
+            What::Fails(_) | What::Wakes | What::Probed(..) | What::Persisted(..) | What::Thaws => false,
         };
         let Some(host) = self.hosts.get_mut(due.host).filter(|host| is_arrival || host.life == due.life)
         else {
@@ -431,12 +448,25 @@ impl World {
             held.push(due);
             return;
         }
+        let is_stale_wake =
+            matches!(due.what, What::Wakes) && running.wake.is_none_or(|armed| armed > self.now);
+        if is_stale_wake {
+            return;
+        }
+        let held = if is_arrival { host.held(self.now) } else { Duration::ZERO };
+        if !held.is_zero() {
+            self.queue.arm(self.now.after(held), due);
+            return;
+        }
         self.record(&due);
         match due.what {
             What::Arrives { from, message } => self.arrive(due.host, from, message),
-            What::Fails(ticket) => self.input(due.host, failed(ticket)),
+            What::Fails(ticket) => {
+                let result = Err("no answer in time".to_owned());
+                self.input(due.host, Input::Response { ticket, result });
+            }
             What::Probed(id, outcome) => self.input(due.host, Input::Probed { id, outcome }),
-            What::Persisted(ticket) => self.input(due.host, Input::Persisted { ticket, result: Ok(()) }),
+            What::Persisted(ticket, result) => self.input(due.host, Input::Persisted { ticket, result }),
             What::Wakes => self.wake(due.host),
             What::Thaws => {}
         }
@@ -446,12 +476,7 @@ impl World {
         self.trace.update(&self.now.as_nanos().to_le_bytes());
         self.trace.update(&(due.host as u64).to_le_bytes());
         if let What::Arrives { message, .. } = &due.what {
-            self.trace.update(match message {
-                Message::Datagram(bytes)
-                | Message::Push(bytes)
-                | Message::Request(_, bytes)
-                | Message::Response(_, bytes) => bytes,
-            });
+            self.trace.update(message.bytes());
         }
     }
 
@@ -472,60 +497,6 @@ impl World {
         self.drain(host);
     }
 
-    fn arrive(&mut self, host: usize, from: usize, message: Message) {
-        let (peer, addr) = (self.hosts[from].id, self.hosts[from].addr);
-        match message {
-            Message::Datagram(bytes) => self.input(host, Input::Datagram { from: peer, addr, bytes }),
-            Message::Push(bytes) => match wire::decode(Channel::Stream, &bytes) {
-                Ok(Push::Statements(statements)) => self.admit(host, Source::Pushed(peer), statements),
-                Ok(Push::Announce(documents)) => self.input(host, Input::Announced { from: peer, documents }),
-                Err(_) => {}
-            },
-            Message::Request(theirs, bytes) => {
-                let Ok(mut request) = wire::decode::<Request>(Channel::Stream, &bytes) else {
-                    return;
-                };
-                if let Request::Hello { documents, .. } = &mut request {
-                    let documents = core::mem::take(documents);
-                    self.admit(host, Source::Pushed(peer), as_statements(documents));
-                }
-                self.tickets += 1;
-                let ticket = Ticket(self.tickets);
-                if let Some(running) = &mut self.hosts[host].running {
-                    running.asked_by.insert(ticket, (from, theirs));
-                }
-                self.input(host, Input::Request { from: peer, addr, ticket, request });
-            }
-            Message::Response(ticket, bytes) => {
-                let Ok(mut response) = wire::decode::<Response>(Channel::Stream, &bytes) else {
-                    return;
-                };
-                let documents = response.take_documents();
-                self.input(host, Input::Response { ticket, result: Ok((peer, response)) });
-                self.admit(host, Source::Answered(peer), as_statements(documents));
-            }
-        }
-    }
-
-    fn admit(&mut self, host: usize, source: Source, statements: Vec<Statement>) {
-        let now = self.now;
-        let Some(running) = &mut self.hosts[host].running else {
-            return;
-        };
-        let mut admission = running.gate.admit(now, statements);
-        while !admission.admitted.is_empty() {
-            let rest =
-                admission.admitted.split_off(admission.admitted.len().min(limits::BATCH_STATEMENTS_MAX));
-            let statements = core::mem::replace(&mut admission.admitted, rest);
-            self.input(host, Input::Statements { source, statements });
-        }
-        if let (Source::Pushed(from) | Source::Answered(from), false) = (source, admission.wanted.is_empty())
-        {
-            let speakers = admission.wanted.into_iter().collect();
-            self.input(host, Input::TrustWanted { from, speakers });
-        }
-    }
-
     fn drain(&mut self, host: usize) {
         while let Some(output) =
             self.hosts[host].running.as_mut().and_then(|running| running.node.poll_output())
@@ -542,148 +513,6 @@ impl World {
                 let life = self.hosts[host].life;
                 self.queue.arm(at, Due { host, life, what: What::Wakes });
             }
-        }
-    }
-
-    fn act(&mut self, host: usize, output: Output) {
-        match output {
-            Output::Datagram { to, bytes } => self.send_datagram(host, to, bytes),
-            Output::Push { to, push, .. } => {
-                let Ok(bytes) = wire::encode(Channel::Stream, &*push) else {
-                    return;
-                };
-                for target in to {
-                    if let Some(peer) = self.host_at(target) {
-                        self.send_stream(host, peer, Message::Push(bytes.clone()));
-                    }
-                }
-            }
-            Output::Request { to, ticket, request } => self.send_request(host, to, ticket, &request),
-            Output::Reply { ticket, response } => self.send_reply(host, ticket, &response),
-            Output::Probe { id, endpoint, spec } => {
-                let is_down = self.hosts[host].down_endpoints.contains(&endpoint.socket_addr());
-                let latency = Duration::from_millis(1);
-                let detail = "no answer".to_owned();
-                let (after, outcome) = if is_down {
-                    (spec.timeout, Outcome::Bad { detail })
-                } else {
-                    (latency, Outcome::Good { latency })
-                };
-                self.schedule(host, after, What::Probed(id, outcome));
-            }
-            Output::Persist { ticket, what } => self.persist(host, ticket, what),
-            Output::Answer { result, .. } => self.hosts[host].answers.push(result),
-            Output::Event(event) => self.events.push((self.now, host, event)),
-            Output::ViewChanged | Output::Rejected { .. } | Output::Disconnect(_) | Output::Stop => {}
-        }
-    }
-
-    fn host_at(&self, target: Target) -> Option<usize> {
-        self.hosts.iter().position(|host| host.addr == target.addr)
-    }
-
-    fn send_datagram(&mut self, from: usize, target: Target, bytes: Vec<u8>) {
-        self.hosts[from].sent.datagrams += 1;
-        self.hosts[from].sent.bytes += bytes.len() as u64;
-        let Some(to) = self.host_at(target) else {
-            return;
-        };
-        for delay in self.links.datagram(&mut self.rng, from, to) {
-            let message = Message::Datagram(bytes.clone());
-            self.schedule(to, delay, What::Arrives { from, message });
-        }
-    }
-
-    /// Says whether the message will arrive.
-    fn send_stream(&mut self, from: usize, to: usize, message: Message) -> bool {
-        let bytes = match &message {
-            Message::Datagram(bytes)
-            | Message::Push(bytes)
-            | Message::Request(_, bytes)
-            | Message::Response(_, bytes) => bytes.len() as u64,
-        };
-        self.hosts[from].sent.messages += 1;
-        self.hosts[from].sent.bytes += bytes;
-        let delay = self.links.stream(&mut self.rng, from, to);
-        if let Some(delay) = delay {
-            self.schedule(to, delay, What::Arrives { from, message });
-        }
-        delay.is_some()
-    }
-
-    fn send_request(&mut self, host: usize, target: Target, ticket: Ticket, request: &Request) {
-        self.schedule(host, REQUEST_TIMEOUT, What::Fails(ticket));
-        let to = self.host_at(target).filter(|to| target.id.is_none_or(|id| self.hosts[*to].id == id));
-        if let (Some(to), Ok(bytes)) = (to, wire::encode(Channel::Stream, request)) {
-            self.send_stream(host, to, Message::Request(ticket, bytes));
-        }
-    }
-
-    fn send_reply(&mut self, host: usize, ticket: Ticket, response: &Response) {
-        let asked_by = self.hosts[host].running.as_mut().and_then(|running| running.asked_by.remove(&ticket));
-        if let (Some((to, theirs)), Ok(bytes)) = (asked_by, wire::encode(Channel::Stream, response)) {
-            self.send_stream(host, to, Message::Response(theirs, bytes));
-        }
-    }
-
-    fn persist(&mut self, host: usize, ticket: Option<Ticket>, what: Persist) {
-        let disk = &mut self.hosts[host].disk;
-        match what {
-            Persist::Epoch(epoch) => disk.epoch = epoch,
-            Persist::Registrations(state) => disk.registrations = state,
-            Persist::Health(health) => disk.health = health,
-            Persist::View { documents, down } => (disk.view, disk.down) = (documents, down),
-            Persist::Peers(peers) => disk.peers = peers,
-        }
-        if let Some(ticket) = ticket {
-            let after = Duration::from_micros(self.rng.random_range(100..2_000));
-            self.schedule(host, after, What::Persisted(ticket));
-        }
-    }
-}
-
-fn failed(ticket: Ticket) -> Input {
-    Input::Response { ticket, result: Err("no answer in time".to_owned()) }
-}
-
-fn as_statements(documents: Vec<Document>) -> Vec<Statement> {
-    documents.into_iter().map(Statement::Document).collect()
-}
-
-impl Host {
-    fn new(host: usize, config: &WorldConfig) -> Self {
-        let cluster = "sim".parse().expect("a valid cluster name");
-        let name = format!("node-{host}").parse().expect("a valid node name");
-        let zone = format!("zone-{}", host % config.zones.max(1)).parse().expect("a valid zone name");
-        let id = NodeId::derive(&cluster, &name);
-        let addr = address(host);
-        let is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync> = Arc::new(|_| true);
-        Self {
-            id,
-            addr,
-            config: NodeConfig {
-                cluster,
-                name,
-                zone,
-                region: "region".parse().expect("a valid region name"),
-                mesh: addr,
-                addresses: vec![addr.ip()],
-                agent_version: "sim".to_owned(),
-                seeds: (0..2.min(config.hosts)).map(address).collect(),
-                declared: Vec::new(),
-                probe: ProbeConfig { indirect: NonZeroUsize::MIN.saturating_add(2), ..config.probe.clone() },
-                suspicion: config.suspicion.clone(),
-                hold: config.hold,
-                is_allowed,
-                trust_body: key_of(id).to_vec(),
-            },
-            disk: Disk::default(),
-            clock_offset_ms: 0,
-            life: 0,
-            running: None,
-            down_endpoints: BTreeSet::new(),
-            answers: Vec::new(),
-            sent: Traffic::default(),
         }
     }
 }
