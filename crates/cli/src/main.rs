@@ -7,6 +7,7 @@ mod api;
 mod demo;
 mod lookup;
 mod signals;
+mod sim;
 mod table;
 
 use core::net::SocketAddr;
@@ -161,6 +162,11 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Play the mesh on virtual time: scenarios, random worlds, a benchmark.
+    Sim {
+        #[command(subcommand)]
+        command: sim::SimCommand,
+    },
     /// Print the version.
     Version,
     /// Answer health checks as a service of the demo would.
@@ -220,6 +226,7 @@ async fn run(command: Command) -> Outcome {
         Command::Forget { node, ask } => api::forget(&ask, &node).await,
         Command::Events { since, limit, ask } => api::events(&ask, since, limit).await,
         Command::Config { command: ConfigCommand::Check { files } } => agent::check(&files),
+        Command::Sim { command } => sim::run(command),
         Command::Version => {
             println!("ringmesh {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -20,7 +20,7 @@ use ringmesh_types::event::{Event, EventKind, Severity};
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
 use ringmesh_types::name::{ClusterName, NodeName, RegionName, ZoneName};
 use ringmesh_types::sealed::{MakeSeal, Statement};
-use ringmesh_types::snapshot::Snapshot;
+use ringmesh_types::snapshot::{MemberState, Snapshot};
 use ringmesh_types::time::{Instant, WallTime};
 use ringmesh_types::wire::{self, Channel};
 
@@ -244,6 +244,21 @@ impl Node {
     /// One number over everything that is replicated: equal on nodes that agree.
     pub fn root_digest(&self) -> u64 {
         self.registry.root()
+    }
+
+    /// The number that this node raises to refute.
+    pub fn incarnation(&self) -> u16 {
+        self.membership.incarnation()
+    }
+
+    /// How this node sees each member, itself included, by id.
+    pub fn members(&self) -> impl Iterator<Item = (Identity, MemberState)> {
+        self.members.iter().map(|member| (member.identity(), member.view.state))
+    }
+
+    /// The documents of one owner as this node has them, `trust` and `node` first.
+    pub fn documents_of(&self, owner: NodeId) -> Vec<Arc<Document>> {
+        self.registry.documents_of(owner)
     }
 
     /// How many documents are kept.

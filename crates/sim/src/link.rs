@@ -5,7 +5,7 @@
 //! message, and lasts until one of the two hosts dies. Datagrams get lost; what a stream loses is sent again.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{Rng, RngExt};
 use ringmesh_types::time::Instant;
@@ -132,11 +132,11 @@ pub struct Links {
     /// How links behave unless their zones say otherwise.
     pub config: LinkConfig,
     zones: usize,
-    between: HashMap<(usize, usize), LinkConfig>,
+    between: BTreeMap<(usize, usize), LinkConfig>,
     troubles: BTreeMap<TroubleId, Trouble>,
     next: u64,
-    connected: HashSet<(u32, u32)>,
-    busy_until: HashMap<(u32, u32), Instant>,
+    connected: BTreeSet<(u32, u32)>,
+    busy_until: BTreeMap<(u32, u32), Instant>,
 }
 
 /// What a message costs and when it is there.
@@ -156,11 +156,11 @@ impl Links {
         Self {
             config,
             zones: zones.max(1),
-            between: HashMap::new(),
+            between: BTreeMap::new(),
             troubles: BTreeMap::new(),
             next: 0,
-            connected: HashSet::new(),
-            busy_until: HashMap::new(),
+            connected: BTreeSet::new(),
+            busy_until: BTreeMap::new(),
         }
     }
 

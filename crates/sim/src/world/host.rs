@@ -92,9 +92,14 @@ pub(super) fn address(host: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, high, low], 7300))
 }
 
-/// The host that has a mesh address.
-pub(super) fn host_at(addr: SocketAddr) -> Option<usize> {
-    match addr.ip() {
+/// The address of a host.
+pub fn address_of(host: usize) -> IpAddr {
+    address(host).ip()
+}
+
+/// The host that has an address, if there are so many.
+pub fn host_of(addr: IpAddr) -> Option<usize> {
+    match addr {
         IpAddr::V4(ip) => {
             let [_, _, high, low] = ip.octets();
             usize::from(u16::from_be_bytes([high, low])).checked_sub(1)

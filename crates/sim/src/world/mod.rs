@@ -11,7 +11,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
@@ -29,8 +29,8 @@ use ringmesh_types::snapshot::{MemberState, Snapshot};
 use ringmesh_types::time::{Instant, WallTime};
 use xxhash_rust::xxh3::Xxh3;
 
-pub use host::Endpoint;
 use host::{Disk, Host, Running, Slow};
+pub use host::{Endpoint, address_of, host_of};
 use wire::Message;
 
 use crate::link::{HostSet, LinkConfig, Links};
@@ -115,6 +115,7 @@ pub struct World {
     rng: ChaCha8Rng,
     seed: u64,
     trace: Xxh3,
+    first_sent: Vec<Option<Instant>>,
     /// What nodes reported: virtual time, host, event.
     pub events: Vec<(Instant, usize, Event)>,
     /// What nodes refused: virtual time, host, whose it was, why.
@@ -134,6 +135,7 @@ impl World {
             rng: ChaCha8Rng::seed_from_u64(seed),
             seed,
             trace: Xxh3::new(),
+            first_sent: vec![None; config.hosts],
             events: Vec::new(),
             refusals: Vec::new(),
             changed: Vec::new(),
@@ -176,31 +178,64 @@ impl World {
     /// Starts a host from what is on its disk.
     pub fn start(&mut self, host: usize) {
         let wall = self.wall(host);
-        let seed = self.node_seed(host);
-        let host_ref = &mut self.hosts[host];
-        host_ref.life += 1;
-        let epoch = host_ref.disk.epoch.next().max(Epoch(wall.as_unix_millis()));
-        host_ref.disk.epoch = epoch;
-        let restored = Restored {
-            registrations: host_ref.disk.registrations.clone(),
-            health: host_ref.disk.health.iter().cloned().collect(),
-            peers: host_ref.disk.peers.clone(),
-        };
-        let sealer = Box::new(SimSealer(host_ref.id));
-        let node = Node::new(self.now, wall, epoch, host_ref.config.clone(), restored, sealer, seed);
-        let view = host_ref.disk.view.clone();
-        host_ref.running = Some(Box::new(Running {
-            node,
-            gate: Gate::new(SimChecker),
-            asked_by: BTreeMap::new(),
-            wake: None,
-            frozen: None,
-        }));
-        let statements = view.iter().map(|document| Statement::Document(Document::clone(document))).collect();
-        self.admit(host, Source::Disk, statements);
+        let view = self.hosts[host].disk.view.clone();
+        self.begin_life(host, wall, &view);
         let down = self.hosts[host].disk.down.clone();
         self.input(host, Input::WereDown(down));
         self.drain(host);
+    }
+
+    /// Starts hosts that know each other already, each at a random moment of one probe period from now on.
+    pub fn start_converged(&mut self, hosts: &[usize]) {
+        let wall = WallTime::from_unix_millis(WALL_START + self.now.as_millis());
+        let mut known = Vec::new();
+        for host in hosts {
+            // What a host will publish follows from its seed and the wall clock: a rehearsal shows it.
+            let node = self.make_node(*host, wall);
+            known.extend(node.documents_of(node.id()));
+            self.hosts[*host].disk.epoch = Epoch::default();
+        }
+        let period = self.hosts.first().map_or(Duration::ZERO, |host| host.config.probe.period);
+        let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        let phase = |rng: &mut ChaCha8Rng| Duration::from_nanos(rng.random_range(0..nanos.max(1)));
+        let mut phases: Vec<_> = hosts.iter().map(|host| (phase(&mut self.rng), *host)).collect();
+        phases.sort_unstable();
+        let begun = self.now;
+        for (phase, host) in phases {
+            self.run_for(begun.after(phase).since(self.now));
+            self.begin_life(host, wall, &known);
+            self.drain(host);
+        }
+        self.run_for(begun.after(period).since(self.now));
+    }
+
+    fn make_node(&mut self, host: usize, wall: WallTime) -> Node {
+        let life = self.hosts[host].life + 1;
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8..16].copy_from_slice(&(host as u64).to_le_bytes());
+        seed[16..20].copy_from_slice(&life.to_le_bytes());
+        let host = &mut self.hosts[host];
+        let epoch = host.disk.epoch.next().max(Epoch(wall.as_unix_millis()));
+        host.disk.epoch = epoch;
+        let restored = Restored {
+            registrations: host.disk.registrations.clone(),
+            health: host.disk.health.iter().cloned().collect(),
+            peers: host.disk.peers.clone(),
+        };
+        let sealer = Box::new(SimSealer(host.id));
+        Node::new(self.now, wall, epoch, host.config.clone(), restored, sealer, seed)
+    }
+
+    fn begin_life(&mut self, host: usize, wall: WallTime, known: &[Arc<Document>]) {
+        let node = self.make_node(host, wall);
+        let (id, gate) = (self.hosts[host].id, Gate::new(SimChecker));
+        let running = Running { node, gate, asked_by: BTreeMap::new(), wake: None, frozen: None };
+        self.hosts[host].life += 1;
+        self.hosts[host].running = Some(Box::new(running));
+        let others = known.iter().filter(|document| document.key.owner != id);
+        let statements = others.map(|document| Statement::Document(Document::clone(document))).collect();
+        self.admit(host, Source::Disk, statements);
     }
 
     /// Starts every host.
@@ -210,18 +245,11 @@ impl World {
         }
     }
 
-    fn node_seed(&self, host: usize) -> [u8; 32] {
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
-        seed[8..16].copy_from_slice(&(host as u64).to_le_bytes());
-        seed[16..20].copy_from_slice(&self.hosts[host].life.to_le_bytes());
-        seed
-    }
-
     /// Ends a host between two instructions. Its disk stays.
     pub fn crash(&mut self, host: usize) {
         self.hosts[host].running = None;
         self.hosts[host].life += 1;
+        self.first_sent[host] = None;
         self.links.disconnect(host);
     }
 
@@ -320,12 +348,17 @@ impl World {
 
     /// The host whose mesh address this is.
     pub fn host_at(&self, addr: SocketAddr) -> Option<usize> {
-        host::host_at(addr).filter(|host| *host < self.hosts.len())
+        host_of(addr.ip()).filter(|host| *host < self.hosts.len())
     }
 
     /// Whether a host runs.
     pub fn is_running(&self, host: usize) -> bool {
         self.hosts[host].running.is_some()
+    }
+
+    /// When a host that does not run was first sent a datagram since it died: its first probe.
+    pub fn first_probed(&self, host: usize) -> Option<Instant> {
+        self.first_sent[host]
     }
 
     /// Whether a host is frozen.

@@ -151,6 +151,9 @@ impl World {
         let Some(to) = self.host_at(target.addr) else {
             return;
         };
+        if !self.is_running(to) && self.first_sent[to].is_none() {
+            self.first_sent[to] = Some(self.now);
+        }
         let passage = self.links.datagram(&mut self.rng, self.now, (from, to), bytes.len());
         self.hosts[from].sent.bytes += passage.extra_bytes;
         let held = self.hosts[from].held(self.now);

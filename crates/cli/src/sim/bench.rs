@@ -1,0 +1,131 @@
+//! `ringmesh sim bench`: how fast a large mesh is simulated, and what it costs.
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use clap::{Args, value_parser};
+use ringmesh_sim::bench::{BenchOutcome, BenchPlan, bench};
+use serde_json::json;
+
+use super::Form;
+use super::progress::{Progress, bar};
+use crate::table::print_line;
+use crate::{Outcome, parse_duration};
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// How many nodes.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=20_000))]
+    nodes: u32,
+    /// How much virtual time.
+    #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = parse_length)]
+    length: Duration,
+    /// How many service instances each node has.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(0..=64))]
+    instances: u32,
+    /// How many endpoints change their health in a second, in the whole mesh.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_rate)]
+    changes: f64,
+    /// Which share of packets gets lost.
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share)]
+    loss: f64,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Outcome {
+    let phase = Arc::new(Mutex::new(("", 0.0)));
+    let drawn = Arc::clone(&phase);
+    let progress = Progress::start(Form::of(args.json), move || {
+        let (name, share) = *drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(format!("bench  {} {name}", bar(share)))
+    });
+    let begun = Instant::now();
+    let plan = BenchPlan {
+        nodes: args.nodes as usize,
+        length: args.length,
+        instances: args.instances as usize,
+        changes_per_second: args.changes,
+        loss: args.loss,
+    };
+    let outcome = bench(&plan, &|| begun.elapsed().as_secs_f64(), &mut |name, share| {
+        *phase.lock().unwrap_or_else(PoisonError::into_inner) = (name, share);
+    });
+    drop(progress);
+    print(args, &outcome);
+    Ok(())
+}
+
+fn print(args: &BenchArgs, outcome: &BenchOutcome) {
+    let BenchOutcome { nodes, virtual_s, wall_s, setup_s, speed, rss_mib, messages, pair_bytes, .. } =
+        outcome;
+    let each = outcome.messages_per_node_per_s;
+    if args.json {
+        let object = json!({
+            "nodes": nodes,
+            "virtual_s": virtual_s,
+            "wall_s": wall_s,
+            "setup_s": setup_s,
+            "speed": speed,
+            "rss_mib": rss_mib,
+            "messages": messages,
+            "pair_bytes": pair_bytes,
+            "messages_per_node_per_s": each,
+        });
+        print_line(&object.to_string());
+        return;
+    }
+    let line = |label: &str, value: String| print_line(&format!("{label:<16}{value}"));
+    line("nodes", nodes.to_string());
+    line("virtual time", format!("{virtual_s:.1} s"));
+    line("wall time", format!("{wall_s:.1} s, after {setup_s:.1} s of setting up"));
+    line("speed", format!("×{speed:.2}"));
+    line("memory", format!("{rss_mib:.0} MiB, {pair_bytes:.0} bytes for each pair of nodes"));
+    line("messages", format!("{messages}, {each:.2} from each node in a second"));
+}
+
+fn parse_length(text: &str) -> Result<Duration, String> {
+    let length = parse_duration(text)?;
+    if length.is_zero() { Err("nothing can be measured in no time".to_owned()) } else { Ok(length) }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate >= 0.0);
+    rate.ok_or_else(|| format!("{text:?} is no rate: write a number that is not negative, such as 2.5"))
+}
+
+/// `1%` or `0.01`.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim_end().parse().ok().map(|percent: f64| percent / 100.0),
+        None => text.parse().ok(),
+    };
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is no share: write 0% to 100%, or 0 to 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_percents_or_fractions_of_one() {
+        for (text, expect) in [("1%", 0.01), ("0.25", 0.25), ("100 %", 1.0), ("0", 0.0)] {
+            assert_eq!(parse_share(text), Ok(expect), "{text}");
+        }
+        for text in ["", "%", "101%", "2", "-1%", "NaN", "a"] {
+            assert!(parse_share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_finite_and_not_negative() {
+        assert_eq!(parse_rate("2.5"), Ok(2.5));
+        for text in ["", "-1", "inf", "NaN", "1/s"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `ringmesh sim`: the real protocol on virtual time, for whoever wants to know before it happens.
+//!
+//! What a run does is decided in `ringmesh-sim`. Here runs are chosen, spread over the cores and shown.
+
+mod bench;
+mod board;
+mod files;
+mod list;
+mod pool;
+mod progress;
+mod report_file;
+mod run;
+mod summary;
+mod swarm;
+
+use core::num::NonZero;
+use std::io::{IsTerminal as _, stdout};
+
+use clap::Subcommand;
+
+use crate::Outcome;
+
+/// What to simulate.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SimCommand {
+    /// List the scenarios of a folder, and the mistakes in those that are broken.
+    List(list::ListArgs),
+    /// Play scenarios and say whether everything that they expect came.
+    Run(run::RunArgs),
+    /// Play random worlds with random faults, one for each seed.
+    Swarm(swarm::SwarmArgs),
+    /// Measure how fast a large mesh is simulated and what it costs.
+    Bench(bench::BenchArgs),
+}
+
+/// Does it, on this thread and some of its own.
+pub(crate) fn run(command: SimCommand) -> Outcome {
+    match command {
+        SimCommand::List(args) => list::run(&args),
+        SimCommand::Run(args) => run::run(&args),
+        SimCommand::Swarm(args) => swarm::run(&args),
+        SimCommand::Bench(args) => bench::run(&args),
+    }
+}
+
+/// For whom the output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// People.
+    Text,
+    /// Programs.
+    Json,
+}
+
+impl Form {
+    fn of(is_json: bool) -> Self {
+        if is_json { Self::Json } else { Self::Text }
+    }
+}
+
+/// Whether standard output may have colours: it is a terminal, and nobody asked for none (no-color.org).
+fn is_coloured() -> bool {
+    stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// `ok` or `FAILED`, equally wide.
+fn verdict(is_passed: bool, is_coloured: bool) -> String {
+    let (word, code) = if is_passed { ("ok    ", "32") } else { ("FAILED", "31") };
+    if is_coloured { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.to_owned() }
+}
+
+/// How many runs go side by side: as told, or one on each core.
+fn jobs_or_cores(jobs: Option<u32>) -> usize {
+    match jobs {
+        Some(jobs) => jobs as usize,
+        None => std::thread::available_parallelism().map_or(1, NonZero::get),
+    }
+}
+
+/// `1 seed`, `2 seeds`.
+fn count(number: usize, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
+/// How many seconds pass in one.
+fn speed(virtual_s: f64, wall_s: f64) -> f64 {
+    virtual_s / wall_s.max(f64::MIN_POSITIVE)
+}

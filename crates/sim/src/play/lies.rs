@@ -1,0 +1,123 @@
+//! What hosts say that do not keep to the protocol: liars, and versions newer than this one.
+
+use std::sync::Arc;
+
+use ringmesh_gossip::message::Push;
+use ringmesh_types::body::{Body, Standing};
+use ringmesh_types::document::{Document, Key, Topic};
+use ringmesh_types::ids::{Identity, Version};
+use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified};
+
+use super::faults::LIES_EVERY;
+use super::stage::{Act, Stage};
+use crate::scenario::Lie;
+use crate::seal::SimSealer;
+
+/// What no version knows yet: a variant of a push that does not exist.
+const UNKNOWN_PUSH: [u8; 4] = [1, 200, 7, 7];
+
+impl Stage {
+    /// One round of lies.
+    pub(crate) fn lie(&mut self, liar: usize) {
+        let Some(lie) = self.lies.get(&liar).copied() else {
+            return;
+        };
+        self.arm(self.now().after(LIES_EVERY), Act::Lies(liar));
+        if self.conditions[liar].runs_since.is_none() {
+            return;
+        }
+        let others: Vec<usize> = (0..self.hosts())
+            .filter(|host| *host != liar && self.conditions[*host].runs_since.is_some())
+            .collect();
+        for victim in &others {
+            let Some(statement) = self.untruth(lie, liar, *victim, &others) else {
+                continue;
+            };
+            // It does not tell its victim, who would refute.
+            for told in others.iter().filter(|told| *told != victim) {
+                self.world.forge_push(liar, *told, &Push::Statements(vec![statement.clone()]));
+            }
+        }
+    }
+
+    fn untruth(&self, lie: Lie, liar: usize, victim: usize, others: &[usize]) -> Option<Statement> {
+        let node = self.world.node(victim)?;
+        match lie {
+            Lie::Accuse => Some(self.accusation(liar, liar, victim)),
+            Lie::Forge => {
+                let accuser = others.iter().copied().find(|host| *host != victim)?;
+                Some(self.accusation(accuser, liar, victim))
+            }
+            Lie::ForgeLeave => {
+                let documents = node.documents_of(node.id());
+                let node_document =
+                    documents.iter().find(|document| document.key.topic.as_str() == Topic::NODE)?;
+                let Ok(Body::Node(mut body)) = Body::read(&node_document.key, &node_document.body) else {
+                    return None;
+                };
+                body.standing = Standing::Left;
+                let sequence = node_document.version.sequence + 1;
+                let document = Document {
+                    key: node_document.key.clone(),
+                    version: Version { sequence, ..node_document.version },
+                    body: body.to_bytes().ok()?.into(),
+                    seal: Seal([0; 64]),
+                };
+                Some(self.sealed(liar, document))
+            }
+            Lie::Replay => {
+                // What the victim itself said first in this life: true once.
+                let documents = node.documents_of(node.id());
+                let said = documents.iter().find(|document| document.key.topic.as_str() == Topic::HEALTH)?;
+                let mut old = Document::clone(said);
+                old.version.sequence = 1;
+                Some(self.sealed(victim, old))
+            }
+        }
+    }
+
+    /// What `signer` seals in the name of `accuser`.
+    fn accusation(&self, accuser: usize, signer: usize, victim: usize) -> Statement {
+        let Identity { id, epoch, revival, .. } =
+            self.world.node(victim).expect("a victim of a lie runs").identity();
+        let accusation = Accusation {
+            accuser: self.world.id(accuser),
+            subject: id,
+            epoch,
+            revival,
+            incarnation: self.world.node(victim).map_or(0, ringmesh_node::Node::incarnation),
+            evidence: Evidence::ProbeUnanswered,
+            seal: Seal([0; 64]),
+        };
+        let sealer = SimSealer(self.world.id(signer));
+        Statement::Accusation(Verified::seal_accusation(accusation, &sealer).into_inner())
+    }
+
+    fn sealed(&self, signer: usize, document: Document) -> Statement {
+        let sealed = Verified::seal_document(document, &SimSealer(self.world.id(signer)));
+        Statement::Document(sealed.expect("it is as small as the true one").into_inner())
+    }
+
+    /// Says what only a newer version understands: a topic, fields in it, and a message.
+    pub(crate) fn speak_newer(&mut self, host: usize) {
+        let Some(node) = self.world.node(host) else {
+            return;
+        };
+        let epoch = node.identity().epoch;
+        let topic: Topic = "weather/today".parse().expect("a valid topic");
+        // Tagged fields of which no reader knows the tags: (tag, length, bytes).
+        let body: Arc<[u8]> = [&9_000_u16.to_le_bytes()[..], &3_u32.to_le_bytes(), b"sun"].concat().into();
+        let document = Document {
+            key: Key { owner: node.id(), topic },
+            version: Version { epoch, sequence: 1 },
+            body,
+            seal: Seal([0; 64]),
+        };
+        let statement = self.sealed(host, document);
+        for told in (0..self.hosts()).filter(|told| *told != host) {
+            self.world.forge_push(host, told, &Push::Statements(vec![statement.clone()]));
+            self.world.forge_stream(host, told, UNKNOWN_PUSH.to_vec());
+            self.world.forge_datagram(host, told, UNKNOWN_PUSH.to_vec());
+        }
+    }
+}

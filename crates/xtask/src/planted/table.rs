@@ -1,0 +1,377 @@
+//! The mutations: bugs that somebody could write into the protocol, as texts to find and texts to put there instead.
+
+use anyhow::{Result, bail};
+
+/// A bug that is planted into a copy of the sources.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mutation {
+    /// What it is called on the command line.
+    pub(super) name: &'static str,
+    /// What does not work any more.
+    pub(super) breaks: &'static str,
+    /// The file, from the repository's root.
+    pub(super) file: &'static str,
+    /// What stands in the file exactly once.
+    pub(super) find: &'static str,
+    /// What stands there instead.
+    pub(super) replace: &'static str,
+}
+
+impl Mutation {
+    /// The file's text with the bug in it.
+    ///
+    /// # Errors
+    /// If the text to find is not there exactly once: the sources have moved on and the mutation has not.
+    pub(super) fn apply(&self, text: &str) -> Result<String> {
+        match text.matches(self.find).count() {
+            1 => Ok(text.replacen(self.find, self.replace, 1)),
+            count => bail!(
+                "mutation {} is stale: what it changes stands {count} times in {}, it must be once",
+                self.name,
+                self.file
+            ),
+        }
+    }
+}
+
+/// Every mutation, by the file that it changes.
+pub(super) const TABLE: &[Mutation] = &[
+    Mutation {
+        name: "no-refutation",
+        breaks: "An accused member does not answer for itself.",
+        file: "crates/node/src/statements.rs",
+        find: "self.membership.refute(now, accusation.incarnation);",
+        replace: "",
+    },
+    Mutation {
+        name: "refutation-voids-nothing",
+        breaks: "Votes against a life that was refuted go on counting.",
+        file: "crates/node/src/statements.rs",
+        find: "if self.suspicions.refute(id, life) {",
+        replace: "if false {",
+    },
+    Mutation {
+        name: "accusation-kept-private",
+        breaks: "An accuser tells nobody what it saw.",
+        file: "crates/node/src/statements.rs",
+        find: "self.push(self.members.everybody(), Class::Accusation, push);",
+        replace: "drop(push);",
+    },
+    Mutation {
+        name: "accused-not-told",
+        breaks: "An accuser tells everybody but the accused.",
+        file: "crates/node/src/statements.rs",
+        find: "self.push(self.members.everybody(), Class::Accusation, push);",
+        replace: "let mut others = self.members.everybody();
+        others.retain(|target| target.id != Some(subject.id));
+        self.push(others, Class::Accusation, push);",
+    },
+    Mutation {
+        name: "duplicates-forwarded",
+        breaks: "Everything that comes is handed on as news, however often it comes.",
+        file: "crates/node/src/statements.rs",
+        find: "if is_news && wire.bytes() <= limits::PUSH_BODY_BYTES_MAX + 128 {",
+        replace: "if wire.bytes() <= limits::PUSH_BODY_BYTES_MAX + 128 {",
+    },
+    Mutation {
+        name: "forward-to-nobody",
+        breaks: "News reaches only those that its origin can reach.",
+        file: "crates/node/src/statements.rs",
+        find: "const FORWARD_TO: usize = 3;",
+        replace: "const FORWARD_TO: usize = 0;",
+    },
+    Mutation {
+        name: "echo-missing",
+        breaks: "Whoever says what is long over is not told so.",
+        file: "crates/node/src/statements.rs",
+        find: "if let Some(target) = target.filter(|_| self.contacts.may_echo(now)) {",
+        replace: "if let Some(target) = target.filter(|_| false) {",
+    },
+    Mutation {
+        name: "hold-never-ends",
+        breaks: "A member that announced a restart is waited for without end.",
+        file: "crates/node/src/statements.rs",
+        find: "self.timers.arm(now.after(hold), Timer::HoldEnd(owner));",
+        replace: "",
+    },
+    Mutation {
+        name: "hold-cut-short",
+        breaks: "A member that announced a restart is waited for a tenth of the time.",
+        file: "crates/node/src/statements.rs",
+        find: "let hold = Duration::from_millis(u64::from(for_ms)).min(HOLD_MAX);",
+        replace: "let hold = Duration::from_millis(u64::from(for_ms)).min(HOLD_MAX) / 10;",
+    },
+    Mutation {
+        name: "clash-not-noticed",
+        breaks: "Two agents under one name fight on, and nobody says so.",
+        file: "crates/node/src/statements.rs",
+        find: "if !is_elsewhere || is_late || member.view.clash.is_some() {",
+        replace: "if true {",
+    },
+    Mutation {
+        name: "epoch-not-caught-up",
+        breaks: "A member whose clock went back stays below the epoch that the mesh knows of it.",
+        file: "crates/node/src/statements.rs",
+        find: "if known >= self.membership.identity().epoch && known.0 < ahead {",
+        replace: "if false && known.0 < ahead {",
+    },
+    Mutation {
+        name: "down-forgotten-at-restart",
+        breaks: "An agent that restarts takes those for alive that were Down before.",
+        file: "crates/node/src/statements.rs",
+        find: "if self.members.find(*id).is_some_and(|member| member.is_serving() && !member.view.is_self) {",
+        replace: "if false {",
+    },
+    Mutation {
+        name: "newer-topics-refused",
+        breaks: "What a later version says on a topic of its own is not kept or handed on.",
+        file: "crates/node/src/statements.rs",
+        find: "Body::Trust | Body::Health(_) | Body::Forget(..) | Body::Opaque => Ok(()),",
+        replace: "Body::Trust | Body::Health(_) | Body::Forget(..) => Ok(()),
+        Body::Opaque => Err(\"a topic that nobody here knows\".to_owned()),",
+    },
+    Mutation {
+        name: "digest-over-all-owners",
+        breaks: "Digests, repair and joins cover all owners and not only the live ones.",
+        file: "crates/node/src/statements.rs",
+        find: "self.registry.set_live(subject, false);",
+        replace: "",
+    },
+    Mutation {
+        name: "suspicion-never-expires",
+        breaks: "A suspect stays one for ever.",
+        file: "crates/gossip/src/suspicion.rs",
+        find: "if self.deadline(subject, others).is_none_or(|at| at > now) {",
+        replace: "if self.deadline(subject, others).is_none_or(|_| true) {",
+    },
+    Mutation {
+        name: "one-accuser-suffices",
+        breaks: "One member alone can have another removed.",
+        file: "crates/gossip/src/suspicion.rs",
+        find: "others.clamp(1, ACCUSERS_ENOUGH)",
+        replace: "others.clamp(1, 1)",
+    },
+    Mutation {
+        name: "suspicion-min-tenfold",
+        breaks: "A suspicion with enough accusers lasts ten times as long.",
+        file: "crates/gossip/src/suspicion.rs",
+        find: "if is_enough { self.config.min } else { self.config.max }",
+        replace: "if is_enough { self.config.min * 10 } else { self.config.max }",
+    },
+    Mutation {
+        name: "suspicion-max-tenfold",
+        breaks: "A suspicion with too few accusers lasts ten times as long.",
+        file: "crates/gossip/src/suspicion.rs",
+        find: "if is_enough { self.config.min } else { self.config.max }",
+        replace: "if is_enough { self.config.min } else { self.config.max * 10 }",
+    },
+    Mutation {
+        name: "votes-not-withdrawn",
+        breaks: "Votes of members that are gone go on counting.",
+        file: "crates/gossip/src/suspicion.rs",
+        find: "suspicion.accusers.remove(&accuser);",
+        replace: "let _ = accuser;",
+    },
+    Mutation {
+        name: "probe-period-fivefold",
+        breaks: "Members are probed a fifth as often.",
+        file: "crates/gossip/src/membership.rs",
+        find: "probe_period: config.period,",
+        replace: "probe_period: config.period * 5,",
+    },
+    Mutation {
+        name: "incarnation-not-raised",
+        breaks: "A member that refutes does so under its old incarnation.",
+        file: "crates/gossip/src/membership.rs",
+        find: "self.apply(now, Member::new(me, incarnation, State::Suspect));",
+        replace: "self.apply(now, Member::new(me, incarnation, State::Alive));",
+    },
+    Mutation {
+        name: "stale-epoch-accepted",
+        breaks: "What an earlier life of a member said replaces what its present one says.",
+        file: "crates/gossip/src/registry.rs",
+        find: "if rank(&known.document) > rank(&document) {",
+        replace: "if known.document.version.epoch == document.version.epoch
+                && rank(&known.document) > rank(&document)
+            {",
+    },
+    Mutation {
+        name: "stale-version-accepted",
+        breaks: "What a member said earlier in its life replaces what it said last.",
+        file: "crates/gossip/src/registry.rs",
+        find: "if rank(&known.document) > rank(&document) {",
+        replace: "if known.document.version.epoch > document.version.epoch {",
+    },
+    Mutation {
+        name: "epoch-not-compared",
+        breaks: "A life that has said much outranks a later one that has said little.",
+        file: "crates/gossip/src/registry.rs",
+        find: "let rank = |document: &Document| (document.version, document.body_hash());",
+        replace: "let rank = |document: &Document| (document.version.sequence, document.body_hash());",
+    },
+    Mutation {
+        name: "lower-hash-wins",
+        breaks: "Of two bodies under one version, merging and comparing prefer different ones.",
+        file: "crates/gossip/src/registry.rs",
+        find: "let rank = |document: &Document| (document.version, document.body_hash());",
+        replace: "let rank =
+                |document: &Document| (document.version, core::cmp::Reverse(document.body_hash()));",
+    },
+    Mutation {
+        name: "anti-entropy-one-way",
+        breaks: "Whoever is asked for a comparison takes what it lacks and gives nothing.",
+        file: "crates/gossip/src/registry.rs",
+        find: "(page.finish(), wanted.take(limits::BATCH_STATEMENTS_MAX).collect())",
+        replace: "(Vec::new(), wanted.take(limits::BATCH_STATEMENTS_MAX).collect())",
+    },
+    Mutation {
+        name: "floor-forgotten",
+        breaks: "A member that an operator had forgotten comes back with what others still have of it.",
+        file: "crates/gossip/src/registry.rs",
+        find: "*kept = floor.max(*kept);",
+        replace: "*kept = Epoch::default().max(*kept);",
+    },
+    Mutation {
+        name: "renew-missing",
+        breaks: "A member that is held Down does not take a new identity.",
+        file: "crates/node/src/machine.rs",
+        find: "self.membership.renew(now);",
+        replace: "",
+    },
+    Mutation {
+        name: "pause-not-compensated",
+        breaks: "What was overdue when a frozen agent woke is held against others.",
+        file: "crates/node/src/machine.rs",
+        find: "self.suspicions.delay(paused);",
+        replace: "",
+    },
+    Mutation {
+        name: "refutation-unpublished",
+        breaks: "A member's document does not show the incarnation that it raised.",
+        file: "crates/node/src/machine.rs",
+        find: "incarnation: self.membership.incarnation(),",
+        replace: "incarnation: 0,",
+    },
+    Mutation {
+        name: "down-never-retried",
+        breaks: "Nobody tries whether a member that is Down is back.",
+        file: "crates/node/src/contacts.rs",
+        find: "if !due.is_empty() {",
+        replace: "if false {",
+    },
+    Mutation {
+        name: "seeds-tried-once",
+        breaks: "A seed that did not answer at first is never asked again.",
+        file: "crates/node/src/contacts.rs",
+        find: "seed.back_off(now, SEED_BACKOFF.1, jitter);",
+        replace: "seed.back_off(now, SEED_BACKOFF.1, jitter);
+            seed.next = now.after(Duration::from_secs(1 << 30));",
+    },
+    Mutation {
+        name: "epoch-ahead-not-refused",
+        breaks: "A member whose clock is far ahead is not told why nobody takes it in.",
+        file: "crates/node/src/contacts.rs",
+        find: "if from.epoch.0 > ahead {",
+        replace: "if false {",
+    },
+    Mutation {
+        name: "announcements-ignored",
+        breaks: "A later version of a document that is too large to push is not fetched.",
+        file: "crates/node/src/contacts.rs",
+        find: "self.registry.stored(key).is_none_or(|stored| stored.document.version < version)",
+        replace: "self.registry.stored(key).is_none()",
+    },
+    Mutation {
+        name: "changes-every-five-seconds",
+        breaks: "Changes of health leave at most every five seconds.",
+        file: "crates/node/src/publisher.rs",
+        find: "bucket: TokenBucket::new(BURST, EVERY),",
+        replace: "bucket: TokenBucket::new(1, Duration::from_secs(5)),",
+    },
+    Mutation {
+        name: "registrations-lost-at-restart",
+        breaks: "An agent that restarts has forgotten what was registered with it.",
+        file: "crates/node/src/local.rs",
+        find: "let kept = saved.registrations.iter().map(|raw| (raw, Origin::Http));",
+        replace: "let kept = saved.registrations.iter().take(0).map(|raw| (raw, Origin::Http));",
+    },
+    Mutation {
+        name: "leave-not-said",
+        breaks: "A member that leaves for good tells nobody.",
+        file: "crates/node/src/local.rs",
+        find: "self.stand(Standing::Left);
+        self.settle(now);",
+        replace: "self.settle(now);",
+    },
+    Mutation {
+        name: "news-told-to-three",
+        breaks: "A member tells its news to three others and trusts them to hand it on to all.",
+        file: "crates/node/src/local.rs",
+        find: "self.push(self.members.everybody(), class, push);",
+        replace: "let few = self.members.some(&mut self.rng, 3, &[]);
+        self.push(few, class, push);",
+    },
+    Mutation {
+        name: "anti-entropy-off",
+        breaks: "What pushing missed is never looked for.",
+        file: "crates/node/src/repair.rs",
+        find: "if let Some(target) = self.members.some(&mut self.rng, 1, &[]).first() {",
+        replace: "if let Some(target) = self.members.some(&mut self.rng, 1, &[]).first().filter(|_| false) {",
+    },
+    Mutation {
+        name: "repair-hundredfold",
+        breaks: "A mesh that agrees compares its documents a hundred times as often.",
+        file: "crates/node/src/repair.rs",
+        find: "self.rng.random_range(10_000..30_000)",
+        replace: "self.rng.random_range(100..300)",
+    },
+    Mutation {
+        name: "drain-ignored",
+        breaks: "A node that is draining is answered with as before.",
+        file: "crates/node/src/view.rs",
+        find: "is_draining: instance.is_draining || body.is_node_draining,",
+        replace: "is_draining: instance.is_draining,",
+    },
+    Mutation {
+        name: "left-counts-as-alive",
+        breaks: "A member that has left counts among those that serve.",
+        file: "crates/types/src/snapshot.rs",
+        find: "Self::Alive | Self::Suspect { .. } | Self::Holding => true,",
+        replace: "Self::Alive | Self::Suspect { .. } | Self::Holding | Self::Left => true,",
+    },
+    Mutation {
+        name: "document-seal-unchecked",
+        breaks: "Anybody can publish documents in another member's name.",
+        file: "crates/types/src/sealed.rs",
+        find: "if !checker.is_sealed_by(key, &bytes, &document.seal) {",
+        replace: "if false {",
+    },
+    Mutation {
+        name: "accusation-seal-unchecked",
+        breaks: "Anybody can accuse in another member's name.",
+        file: "crates/types/src/sealed.rs",
+        find: "if !checker.is_sealed_by(key, &accusation.sealed_bytes(), &accusation.seal) {",
+        replace: "if false {",
+    },
+    Mutation {
+        name: "dns-floor-gone",
+        breaks: "When nothing is healthy, the answer is empty.",
+        file: "crates/dns/src/selection.rs",
+        find: "Floor::ALL.into_iter().find(|floor| standings.contains(&Standing::Spare(*floor)))",
+        replace: "None",
+    },
+    Mutation {
+        name: "down-still-answered",
+        breaks: "Answers name instances on members that are Down.",
+        file: "crates/dns/src/selection.rs",
+        find: "if !instance.member.state.is_serving() {",
+        replace: "if false {",
+    },
+    Mutation {
+        name: "failing-noticed-late",
+        breaks: "A check has to fail five times as often before it counts.",
+        file: "crates/health/src/monitor.rs",
+        find: "let is_over = self.bad >= self.spec.fall;",
+        replace: "let is_over = self.bad >= self.spec.fall * 5;",
+    },
+];
