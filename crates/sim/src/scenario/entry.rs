@@ -1,6 +1,7 @@
 //! One table of `[[timeline]]` or `[[expect]]`, and what is common to their fields.
 //!
-//! What is wrong or missing is reported and stands as nothing, nobody or zero: a scenario with a mistake is never played.
+//! What is wrong or missing is reported and stands as nothing, nobody or zero: a scenario with a mistake is never
+//! played.
 
 use core::time::Duration;
 

@@ -117,3 +117,107 @@ fn read_traffic(entry: &mut Entry<'_, '_, '_>) -> That {
     }
     That::Traffic { bytes_per_s, messages_per_s }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::parse;
+
+    /// Twelve lines with nothing wrong in them.
+    const LEAST: &str = r#"title = "t"
+about = "a"
+duration = "60s"
+[topology]
+nodes = 50
+[[topology.service]]
+name = "sip"
+[[timeline]]
+at = "10s"
+fault = "crash"
+who = "node-7"
+as = "dead"
+"#;
+
+    #[test]
+    fn every_expectation_is_known() {
+        for that in THATS {
+            let says = mistakes_of(&format!("that = \"{that}\""));
+            assert!(!says.contains("unknown"), "{says}");
+            let has_defaults = that == "never-removed";
+            assert_eq!(says.is_empty(), has_defaults, "{that} has a key that must be written: {says}");
+        }
+    }
+
+    #[test]
+    fn every_expectation_is_read() {
+        let lines = [
+            "that = \"converged\"\nby = \"60s\"",
+            "that = \"delivered\"\nby = \"60s\"",
+            "that = \"not-served\"\nwho = \"@dead\"\nfrom = \"10s\"",
+            "that = \"served\"\nwho = \"all but @dead\"\nfrom = \"16s\"\nuntil = \"16s\"",
+            "that = \"seen\"\nwho = \"@dead\"\nstate = \"Down\"\nat = \"20s\"",
+            "that = \"never-removed\"\nwho = \"all but @dead\"",
+            "that = \"never-empty\"\nservice = \"sip\"",
+            "that = \"no-ghost\"\nfrom = \"20s\"",
+            "that = \"detected\"\nwithin = \"6s\"",
+            "that = \"disseminated\"\nwithin = \"1s\"",
+            "that = \"wrong-seconds\"\nat_most = \"0s\"",
+            "that = \"wrong-share\"\nat_most = \"1%\"",
+            "that = \"false-positives\"\nat_most = 0",
+            "that = \"changes\"\nat_most = 3",
+            "that = \"traffic\"\nbytes_per_s = 4000\nmessages_per_s = 2.5",
+        ];
+        for lines in lines {
+            assert_eq!(mistakes_of(lines), "", "{lines}");
+        }
+    }
+
+    #[test]
+    fn mistakes_in_expectations_are_reported() {
+        check("by = \"1s\"", "x.toml:13: expect[0].that: is missing");
+        check(
+            "that = \"converge\"",
+            "x.toml:14: expect[0].that: \"converge\" is unknown: did you mean \"converged\"?",
+        );
+        check("that = \"quick\"", "\"quick\" is unknown: allowed are converged, delivered, not-served,");
+        check("that = \"converged\"\nby = 10", "x.toml:15: expect[0].by: 10 has no unit: write \"10s\"");
+        check("that = \"converged\"\nby = \"61s\"", "expect[0].by: is after the end of the scenario at 1m");
+        check(
+            "that = \"no-ghost\"\nfrom = \"61s\"",
+            "expect[0].from: is after the end of the scenario at 1m",
+        );
+        check(
+            "that = \"converged\"\nby = \"1s\"\nfrom = \"1s\"",
+            "expect[0].from: is unknown: allowed are that, by",
+        );
+        check("that = \"traffic\"", "x.toml:13: expect[0]: says nothing: write bytes_per_s");
+        check("that = \"traffic\"\nbytes_per_s = -1", "expect[0].bytes_per_s: -1 is negative");
+        check("that = \"wrong-share\"\nat_most = \"200%\"", "expect[0].at_most: \"200%\" is not allowed");
+        check("that = \"changes\"\nat_most = -1", "expect[0].at_most: -1 is not allowed: 0 to 1000000000");
+        check("that = \"never-empty\"\nservice = \"rtp\"", "service \"rtp\" does not exist: there are sip");
+        let check_served = |lines: &str, want: &str| check(&format!("that = \"served\"\n{lines}"), want);
+        check_served("who = \"all\"", "x.toml:13: expect[0].from: is missing");
+        check_served("who = \"node-60\"\nfrom = \"1s\"", "expect[0].who: node-60 does not exist");
+        check_served("who = \"@daed\"\nfrom = \"20s\"", "@daed does not exist: there are dead");
+        check_served(
+            "who = \"@dead\"\nfrom = \"9s\"",
+            "@dead is not yet set here, only by the step at 10s in line 8",
+        );
+        check_served("who = \"all\"\nfrom = \"20s\"\nuntil = \"19s\"", "expect[0].until: is before \"from\"");
+        check_served("who = \"all\"\nfrom = \"1s\"\nuntil = \"61s\"", "expect[0].until: is after the end");
+        let state = "that = \"seen\"\nwho = \"@dead\"\nat = \"20s\"\nstate = \"alive\"";
+        check(state, "x.toml:17: expect[0].state: \"alive\" is unknown: did you mean \"Alive\"?");
+    }
+
+    /// Checks a file with this expectation, in which only one thing is wrong.
+    fn check(lines: &str, want: &str) {
+        let says = mistakes_of(lines);
+        assert!(says.contains(want), "wanted: {want}\nsaid: {says}");
+        assert_eq!(says.lines().count(), 1, "wanted only: {want}\nsaid: {says}");
+    }
+
+    fn mistakes_of(lines: &str) -> String {
+        let text = format!("{LEAST}[[expect]]\n{lines}\n");
+        parse("x", &text).map_or_else(|mistakes| mistakes.to_string(), |_| String::new())
+    }
+}

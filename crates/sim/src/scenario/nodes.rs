@@ -104,3 +104,33 @@ fn named_by_that(that: &That) -> Option<&Who> {
         | That::NoGhost { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::parse;
+
+    #[test]
+    fn a_scenario_fits_fewer_hosts_as_long_as_the_named_exist() {
+        let text = "title = \"t\"\nabout = \"a\"\nduration = \"60s\"\n[topology]\nnodes = 50\nseeds = 3\n\
+                    [[timeline]]\nat = \"1s\"\nfault = \"one-way\"\nfrom = \"node-7\"\nto = \"node-3..node-5\"\n\
+                    [[expect]]\nthat = \"never-removed\"\nwho = \"node-1, random 6\"\n";
+        let scenario = parse("x", text).expect("valid");
+        let missing = |nodes| with_nodes(&scenario, nodes).expect_err("too few or too many");
+        assert_eq!(missing(7), "node-7 does not exist: there are node-0 to node-6");
+        assert_eq!(missing(1), "node-7 does not exist: there is node-0 only");
+        assert_eq!(missing(0), "0 nodes are not allowed: 1 to 20000");
+        assert_eq!(missing(20_001), "20001 nodes are not allowed: 1 to 20000");
+
+        let fewer = with_nodes(&scenario, 8).expect("node-7 is there");
+        assert_eq!((fewer.topology.nodes, fewer.topology.seeds), (8, 3));
+        assert_eq!(fewer.timeline, scenario.timeline);
+    }
+
+    #[test]
+    fn seeds_are_no_more_than_hosts() {
+        let text = "title = \"t\"\nabout = \"a\"\nduration = \"60s\"\n[topology]\nnodes = 50\nseeds = 3\n";
+        let scenario = parse("x", text).expect("valid");
+        assert_eq!(with_nodes(&scenario, 2).map(|scenario| scenario.topology.seeds), Ok(2));
+    }
+}

@@ -131,6 +131,9 @@ impl Stage {
     fn check_label(&self, label: &str, moment: Moment) -> Result<(), String> {
         match self.labels.get(label) {
             Some(mark) if mark.moment < moment => Ok(()),
+            _ if moment == Moment::BEGIN => {
+                Err(format!("@{label} is not yet set here: at the begin no label is"))
+            }
             Some(mark) => {
                 let at = duration::format(mark.moment.0);
                 Err(format!("@{label} is not yet set here, only by the step at {at} in line {}", mark.line))

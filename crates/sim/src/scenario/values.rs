@@ -14,7 +14,7 @@ use super::who;
 /// A word this many edits away from a known one is taken for a slip.
 const SLIP_EDITS_MAX: usize = 2;
 /// Of a word that has fewer letters than this, less is needed to get to quite another one.
-const SLIP_LETTERS_MIN: usize = 4;
+const SLIP_LETTERS_MIN: usize = 5;
 const SECONDS_PER_DAY: u64 = 86_400;
 /// A hundred years: no time is longer, so that sums of a few stay far from the end of [`Duration`] and of 64 bits of
 /// nanoseconds.
@@ -240,4 +240,76 @@ fn edits(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        let check = |text: &str, want: Duration| assert_eq!(time_of(text), Ok(want), "{text}");
+        check("7ns", Duration::from_nanos(7));
+        check("300us", Duration::from_micros(300));
+        check("250ms", Duration::from_millis(250));
+        check("0s", Duration::ZERO);
+        check("2m", Duration::from_secs(120));
+        check("1h", Duration::from_secs(3_600));
+        check("365d", Duration::from_secs(365 * 86_400));
+        let refuse = |text: &str, want: &str| {
+            let why = time_of(text).expect_err(text);
+            assert!(why.contains(want), "{text}: {why}");
+        };
+        refuse("10", "10 has no unit: write \"10s\"");
+        refuse("-10s", "-10s is negative");
+        refuse("1.5s", "\"1.5s\" is no time: write a whole number and one of ns us ms s m h d");
+        refuse("", "is no time");
+        refuse("s", "is no time");
+        refuse("36501d", "is too long: at most \"36500d\" is allowed");
+        refuse("18446744073709551615d", "is no time");
+    }
+
+    #[test]
+    fn shares_are_percent_or_fractions() {
+        let check = |text: &str, want: Result<f64, &str>| {
+            let read = share(DeValue::parse(text).expect(text).get_ref());
+            match (read, want) {
+                (Ok(read), Ok(want)) => assert!((read - want).abs() < 1e-12, "{text}: {read}"),
+                (Err(why), Err(want)) => assert!(why.contains(want), "{text}: {why}"),
+                (read, _) => panic!("{text}: {read:?}"),
+            }
+        };
+        check("\"0.1%\"", Ok(0.001));
+        check("\"100%\"", Ok(1.0));
+        check("0.25", Ok(0.25));
+        check("1", Ok(1.0));
+        check("\"101%\"", Err("not allowed: \"0%\" to \"100%\""));
+        check("\"-1%\"", Err("not allowed"));
+        check("\"nan%\"", Err("no share"));
+        check("\"25\"", Err("write it as \"1%\" or 0.01"));
+        check("1.5", Err("1.5 is not allowed: 0 to 1"));
+        check("true", Err("is of type boolean"));
+    }
+
+    #[test]
+    fn bandwidths_are_bits_a_second() {
+        let check = |text: &str, want: Option<u64>| {
+            let value = DeValue::parse(text).expect(text);
+            assert_eq!(bandwidth(value.get_ref()).ok(), want, "{text}");
+        };
+        check("\"64kbit/s\"", Some(64_000));
+        check("\"100Mbit/s\"", Some(100_000_000));
+        check("\"1 Gbit/s\"", Some(1_000_000_000));
+        check("\"0Gbit/s\"", None);
+        check("\"100\"", None);
+        check("100", None);
+    }
+
+    #[test]
+    fn a_slip_gets_a_suggestion() {
+        let known = ["crash", "roll", "at", "who"];
+        assert_eq!(suggestion("crahs", &known), "did you mean \"crash\"?");
+        assert_eq!(suggestion("wo", &known), "did you mean \"who\"?");
+        assert_eq!(suggestion("kill", &known), "allowed are crash, roll, at, who");
+    }
 }

@@ -293,3 +293,124 @@ fn draw(mut pool: Vec<usize>, count: usize, rng: &mut impl Rng) -> Vec<usize> {
     pool.truncate(count);
     pool
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    /// The seeds that random terms are tried with.
+    const SEEDS: core::ops::Range<u64> = 0..50;
+
+    #[test]
+    fn hosts_are_written_as_they_are_read() {
+        let check = |text: &str, want: &str| {
+            let who = Who::parse(text).expect(text);
+            assert_eq!(who.to_string(), want);
+            assert_eq!(Who::parse(want), Ok(who));
+        };
+        check("all", "all");
+        check("none", "none");
+        check("none, node-1", "node-1");
+        check(" seeds ,node-3 ,  node-3..node-7", "seeds, node-3, node-3..node-7");
+        check("zone A, random 10, random 7%, random 0.5%", "zone a, random 10, random 7%, random 0.5%");
+        check("all but @dead, zone b", "all but @dead, zone b");
+        assert_eq!(Who::all().to_string(), "all");
+        assert_eq!(Who::none().to_string(), "none");
+    }
+
+    #[test]
+    fn what_names_no_hosts_is_refused() {
+        let check = |text: &str, want: &str| {
+            let why = Who::parse(text).expect_err(text);
+            assert!(why.contains(want), "{text:?}: {why}");
+        };
+        check("", "names nobody in one place: write all, none");
+        check("all,", "names nobody in one place");
+        check("but node-1", "names nobody in one place");
+        check("all but", "names nobody in one place");
+        check("all but node-1 but node-2", "more than once");
+        check("seed", "did you mean \"seeds\"?");
+        check("everybody", "write all, none, seeds, node-3,");
+        check("node-07", "\"node-07\" names no hosts");
+        check("node-1..7", "\"node-1..7\" names no hosts");
+        check("node-7..node-3", "runs backwards: write \"node-3..node-7\"");
+        check("zone", "\"zone\" names no hosts");
+        check("random", "\"random\" names no hosts");
+        check("random ten", "\"random ten\" names no hosts");
+        check("random 0", "\"random 0\" is nobody");
+        check("random 0%", "\"random 0%\" is nobody");
+        check("random 101%", "\"101%\" is not allowed");
+        check("@", "\"@\" names no hosts");
+        check("@de.ad", "\"@de.ad\" names no hosts");
+    }
+
+    #[test]
+    fn named_hosts_are_those_of_the_scene() {
+        let check = |text: &str, want: &[usize]| assert_eq!(resolve(text, 1), want, "{text}");
+        check("all", &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        check("none", &[]);
+        check("seeds", &[0, 1]);
+        check("node-3, node-3", &[3]);
+        check("node-8..node-12, node-60", &[8, 9]);
+        check("zone b", &[1, 3, 5, 7, 9]);
+        check("zone c", &[]);
+        check("@dead", &[3, 4]);
+        check("@unknown", &[]);
+        check("all but @dead, zone a", &[1, 5, 7, 9]);
+    }
+
+    #[test]
+    fn random_hosts_run_and_are_drawn_once() {
+        for seed in SEEDS {
+            let drawn = resolve("random 3", seed);
+            assert_eq!(drawn.len(), 3, "{drawn:?}");
+            assert!(!drawn.contains(&9), "{drawn:?}");
+            assert_eq!(drawn, resolve("random 3", seed));
+            assert_eq!(resolve("random 20", seed), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+            assert_eq!(resolve("node-0, random 8", seed), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+        let all: BTreeSet<usize> = SEEDS.flat_map(|seed| resolve("random 3", seed)).collect();
+        assert_eq!(all.len(), 9, "every host that runs has its turn");
+    }
+
+    #[test]
+    fn random_hosts_are_not_drawn_among_those_taken_away() {
+        for seed in SEEDS {
+            assert_eq!(resolve("random 8 but node-0", seed), [1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+    }
+
+    #[test]
+    fn random_hosts_are_taken_away_from_the_chosen() {
+        for seed in SEEDS {
+            let left = resolve("zone b but random 2", seed);
+            assert_eq!(left.len(), 3, "{left:?}");
+            assert!(left.iter().all(|host| host % 2 == 1), "{left:?}");
+            assert_eq!(resolve("all but random 100%", seed), [9]);
+        }
+    }
+
+    #[test]
+    fn a_share_is_rounded_up_and_never_nobody() {
+        let check = |share: f64, all: usize, want: usize| {
+            assert_eq!(Term::Share(share).drawn_of(all), Some(want), "{share} of {all}");
+        };
+        check(0.07, 100, 7);
+        check(0.05, 50, 3);
+        check(0.001, 50, 1);
+        check(1.0, 50, 50);
+    }
+
+    /// Ten hosts in the zones a and b, of which the last does not run.
+    fn resolve(text: &str, seed: u64) -> Vec<usize> {
+        let who = Who::parse(text).expect(text);
+        let zones = ["a".to_owned(), "b".to_owned()];
+        let labels = BTreeMap::from([("dead".to_owned(), vec![3, 4])]);
+        let running = |host: usize| host != 9;
+        let scene = Scene { nodes: 10, zones: &zones, seeds: 2, running: &running, labels: &labels };
+        who.resolve(&scene, &mut ChaCha8Rng::seed_from_u64(seed))
+    }
+}

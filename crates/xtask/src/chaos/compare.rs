@@ -94,7 +94,8 @@ impl Comparison {
 
 /// Comparisons for people, a line each.
 pub(crate) fn lines(comparisons: &[Comparison]) -> Vec<String> {
-    let heading = ["SCENARIO", "SECONDS FROM", "SIMULATED p50 (min to max)", "REAL p50 (min to max)", "RATIO"];
+    let heading =
+        ["SCENARIO", "SECONDS FROM", "SIMULATED p50 (min to max)", "REAL p50 (min to max)", "RATIO"];
     let mut rows = vec![heading.map(str::to_owned)];
     rows.extend(comparisons.iter().map(|compared| {
         let ratio = compared.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
@@ -110,7 +111,7 @@ pub(crate) fn lines(comparisons: &[Comparison]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..heading.len()).map(width).collect();
     let line = |row: &[String; 5]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()

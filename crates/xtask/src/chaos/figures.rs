@@ -111,7 +111,8 @@ fn last_down(history: &History, death: &Death, observers: &BTreeSet<usize>) -> f
 }
 
 fn alone(history: &History, cut: &Cut, observers: &BTreeSet<usize>) -> f64 {
-    let is_same = |observer, subject| cut.side.contains(&observer) == cut.side.contains(&subject);
+    let is_same =
+        |observer: usize, subject: usize| cut.side.contains(&observer) == cut.side.contains(&subject);
     seconds(cut.window, history.reached(cut.window, observers, observers, is_same))
 }
 
@@ -152,7 +153,12 @@ mod tests {
     }
 
     fn played(deaths: Vec<Death>, cuts: Vec<Cut>, observers: &[usize], changes: Vec<Change>) -> Played {
-        Played { deaths, cuts, observers: observers.iter().copied().collect(), history: History::new(changes) }
+        Played {
+            deaths,
+            cuts,
+            observers: observers.iter().copied().collect(),
+            history: History::new(changes),
+        }
     }
 
     fn window(from_ms: u64, until_ms: u64) -> Window {

@@ -149,7 +149,8 @@ impl Network {
             network.hosts.push(Namespace::new(&port)?);
             let inside = network.namespace(host);
             run(&[
-                "ip", "-n", &hub, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", inside,
+                "ip", "-n", &hub, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",
+                inside,
             ])?;
             run(&["ip", "-n", &hub, "link", "set", &port, "master", "bridge", "up"])?;
             run(&["ip", "-n", inside, "addr", "add", &format!("{}/24", addr(host)), "dev", "eth0"])?;

@@ -37,7 +37,10 @@ fn refusals(scenario: &Scenario) -> Vec<String> {
     let is_possible = (2..=HOSTS_MAX).contains(&topology.nodes);
     refuse(!is_possible, format!("{} nodes: 2 to {HOSTS_MAX} are possible", topology.nodes));
     let is_cold = topology.start != Start::Converged;
-    refuse(is_cold, "topology.start: must be \"converged\": the timeline begins when agents agree".to_owned());
+    refuse(
+        is_cold,
+        "topology.start: must be \"converged\": the timeline begins when agents agree".to_owned(),
+    );
     let has_services = !topology.services.is_empty();
     refuse(has_services, "topology.service: agents run without services".to_owned());
     let is_shaped = !is_loss_only(&scenario.links.default) || !scenario.links.between.is_empty();
@@ -106,7 +109,12 @@ mod tests {
             hold: Duration::from_secs(20),
             services: Vec::new(),
         };
-        let step = |(index, fault): (usize, Fault)| Step { at: Duration::ZERO, fault, label: None, line: 10 + index };
+        let step = |(index, fault): (usize, Fault)| Step {
+            at: Duration::ZERO,
+            fault,
+            label: None,
+            line: 10 + index,
+        };
         Scenario {
             name: "test".to_owned(),
             title: String::new(),
@@ -134,10 +142,15 @@ mod tests {
         let refusals = refusals(&scenario(faults));
         let names: Vec<String> = refusals
             .iter()
-            .filter_map(|refusal| Some(refusal.split_once(": ")?.1.split_once(" is not possible")?.0.to_owned()))
+            .filter_map(|refusal| {
+                Some(refusal.split_once(": ")?.1.split_once(" is not possible")?.0.to_owned())
+            })
             .collect();
         assert_eq!(names, want);
-        assert!(refusals[1].starts_with("line 13: ") && refusals[1].ends_with("and heal are"), "{refusals:?}");
+        assert!(
+            refusals[1].starts_with("line 13: ") && refusals[1].ends_with("and heal are"),
+            "{refusals:?}"
+        );
     }
 
     #[test]
