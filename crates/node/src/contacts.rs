@@ -6,7 +6,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 use ringmesh_gossip::bucket::TokenBucket;
@@ -36,6 +36,8 @@ const REMEMBERED_TRIES: u32 = 6;
 const NEWCOMER_FOR: Duration = Duration::from_secs(5);
 /// In a larger mesh it shows them to about so many, who pass them on.
 const GREETED_MAX: usize = 64;
+/// So many members must refuse our epoch as too far ahead before we give it up: one could lie.
+const REFUSERS_ENOUGH: usize = 2;
 /// The standing of one stranger is asked for at most this often.
 const PULL_EVERY: Duration = Duration::from_millis(200);
 
@@ -88,6 +90,8 @@ pub(crate) struct Contacts {
     pulled: BTreeMap<NodeId, Instant>,
     tickets: u64,
     joined: Option<Instant>,
+    /// Who refused our present epoch as too far ahead.
+    refused_by: BTreeSet<NodeId>,
     renewed: Option<Instant>,
     refuted: Option<Instant>,
     echoes: TokenBucket,
@@ -104,6 +108,7 @@ impl Contacts {
             pulled: BTreeMap::new(),
             tickets: 0,
             joined: None,
+            refused_by: BTreeSet::new(),
             renewed: None,
             refuted: None,
             echoes: TokenBucket::new(64, Duration::from_millis(10)),
@@ -505,11 +510,16 @@ impl Node {
             cause.clone(),
         );
         let me = self.membership.identity();
-        let is_alone = self.members.serving_others().next().is_none();
+        if self.contacts.refused_by.len() < REFUSERS_ENOUGH {
+            self.contacts.refused_by.extend(peer.id);
+        }
+        let others = self.members.serving_others().count();
+        let is_agreed = self.contacts.refused_by.len() >= REFUSERS_ENOUGH.min(others);
         match refusal {
             Refusal::EpochAhead { epoch, receiver_ms } => {
                 let ahead = receiver_ms.saturating_add(limits::EPOCH_AHEAD_MAX.as_secs() * 1_000);
-                if *epoch == me.epoch && me.epoch.0 > ahead && is_alone {
+                if *epoch == me.epoch && me.epoch.0 > ahead && is_agreed {
+                    self.contacts.refused_by.clear();
                     self.change_epoch(now, epoch_known.unwrap_or_default().next(), cause);
                 }
             }

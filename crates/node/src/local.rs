@@ -132,10 +132,10 @@ impl State {
         }
     }
 
-    fn instances(&self) -> Vec<Instance> {
-        let published = |registration: &Arc<Registration>| Instance {
-            is_draining: self.draining.contains(&registration.instance.id),
-            ..registration.instance.clone()
+    fn instances(&self) -> Vec<Arc<Instance>> {
+        let published = |registration: &Arc<Registration>| {
+            let is_draining = self.draining.contains(&registration.instance.id);
+            Arc::new(Instance { is_draining, ..registration.instance.clone() })
         };
         self.registrations.values().map(published).collect()
     }

@@ -38,6 +38,8 @@ const CLASH_AFTER: Duration = Duration::from_secs(3);
 enum Arrival {
     /// For the first time.
     First,
+    /// For the first time in this life: an earlier one knew it.
+    Remembered,
     /// It was Down or had left.
     Back,
     /// It was serving or holding before.
@@ -120,7 +122,7 @@ impl Node {
                         cause,
                     );
                 }
-                self.on_news(now, before.as_ref(), &after);
+                self.on_news(now, source, before.as_ref(), &after);
                 true
             }
             Merge::Same => {
@@ -225,11 +227,11 @@ impl Node {
         self.event(now, EventKind::NameClash, Severity::Warning, name, held, at, cause);
     }
 
-    fn on_news(&mut self, now: Instant, before: Option<&Stored>, after: &Stored) {
+    fn on_news(&mut self, now: Instant, source: Source, before: Option<&Stored>, after: &Stored) {
         let owner = after.document.key.owner;
         match &*after.body {
             Body::Node(body) => {
-                self.on_node_body(now, owner, body.identity(owner, after.document.version), body);
+                self.on_node_body(now, source, body.identity(owner, after.document.version), body);
             }
             Body::Services(_) => self.view.owner_changed(owner),
             Body::Health(health) => {
@@ -261,7 +263,8 @@ impl Node {
         }
     }
 
-    fn on_node_body(&mut self, now: Instant, owner: NodeId, identity: Identity, body: &NodeBody) {
+    fn on_node_body(&mut self, now: Instant, source: Source, identity: Identity, body: &NodeBody) {
+        let owner = identity.id;
         let known = self.members.find(owner).map(|member| (member.identity(), member.is_serving()));
         let is_new_life = known.is_none_or(|(known, _)| identity.supersedes(&known));
         let was_serving = known.is_some_and(|(_, is_serving)| is_serving);
@@ -276,6 +279,9 @@ impl Node {
         }
         self.place_member(now, owner, identity, body, is_new_life);
         match body.standing {
+            Standing::Serving if known.is_none() && source == Source::Disk => {
+                self.on_serving(now, owner, Arrival::Remembered);
+            }
             Standing::Serving if known.is_none() => self.on_serving(now, owner, Arrival::First),
             Standing::Serving if is_new_life && !was_serving => self.on_serving(now, owner, Arrival::Back),
             Standing::Serving => self.on_serving(now, owner, Arrival::Still),
@@ -331,12 +337,12 @@ impl Node {
             Arrival::First => Some("it joined"),
             Arrival::Back => Some("it is back"),
             Arrival::Still if matches!(state, MemberState::Holding) => Some("it came back from its hold"),
-            Arrival::Still => None,
+            Arrival::Still | Arrival::Remembered => None,
         };
         if let Some(cause) = cause {
             self.set_state(now, owner, MemberState::Alive, cause.to_owned());
         }
-        if cause.is_some() || arrival == Arrival::First {
+        if cause.is_some() || matches!(arrival, Arrival::First | Arrival::Remembered) {
             self.repair_soon(now);
             self.greet(now, owner);
         }

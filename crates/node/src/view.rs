@@ -169,7 +169,7 @@ impl ViewBuilder {
             let health = health_body(registry, *owner);
             for instance in body.instances.iter().filter(|instance| instance.service == name) {
                 instances.push(InstanceView {
-                    instance: Arc::new(instance.clone()),
+                    instance: instance.clone(),
                     member: member.view.clone(),
                     health: health_of(instance, health),
                     is_draining: instance.is_draining || body.is_node_draining,

@@ -3,6 +3,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -157,7 +158,7 @@ impl TrustBody {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServicesBody {
     /// The instances, by id.
-    pub instances: Vec<Instance>,
+    pub instances: Vec<Arc<Instance>>,
     /// Whether the whole node is draining.
     pub is_node_draining: bool,
 }
@@ -344,7 +345,7 @@ mod tests {
         let node = node_body();
         assert_eq!(NodeBody::from_bytes(&node.to_bytes().expect("fits")), Ok(node));
         let services = ServicesBody {
-            instances: vec![Instance {
+            instances: vec![Arc::new(Instance {
                 id: "sip-1".parse().expect("an id"),
                 service: "sip".parse().expect("a name"),
                 endpoints: vec![Endpoint {
@@ -356,7 +357,7 @@ mod tests {
                 weight: 100,
                 tags: vec!["edge".to_owned()],
                 is_draining: false,
-            }],
+            })],
             is_node_draining: true,
         };
         assert_eq!(ServicesBody::from_bytes(&services.to_bytes().expect("fits")), Ok(services));

@@ -1,5 +1,10 @@
-//! What the project does to itself: `cargo xtask test [--require-all]`, `cargo xtask purity`.
+//! What the project does to itself: tests, purity, and what proves the simulator: golden transcripts, bounds, planted bugs
+//! and real agents beside it.
 
+mod bounds;
+mod chaos;
+mod golden;
+mod planted;
 mod purity;
 mod tests;
 
@@ -7,11 +12,15 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--require-all] | purity
+const USAGE: &str = "usage: cargo xtask test [--require-all] | purity | golden | bounds | planted | chaos
 
   test           run every test; as root on Debian, install the programs they talk to first
   --require-all  fail, instead of naming what was skipped, if a program is missing
-  purity         show that the core names no runtime, socket, file, clock or entropy";
+  purity         show that the core names no runtime, socket, file, clock or entropy
+  golden [--update | --release]   play every scenario with seed 1 and compare with simulations/golden
+  bounds [--seeds 32] [--check]   write what was measured beside what is allowed into simulations/README.md
+  planted [NAME…] [--json]        plant bugs in a copy of the sources and fail if the simulator misses one
+  chaos [--nodes 20] [--runs 3] [--json] [FILE…]   play scenarios with real agents, beside the simulator (root)";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,6 +29,10 @@ fn main() -> Result<()> {
         ["test"] => tests::run(tests::Missing::Skip),
         ["test", "--require-all"] => tests::run(tests::Missing::Fail),
         ["purity"] => purity::check(),
+        ["golden", rest @ ..] => golden::run(rest),
+        ["bounds", rest @ ..] => bounds::run(rest),
+        ["planted", rest @ ..] => planted::run(rest),
+        ["chaos", rest @ ..] => chaos::run(rest),
         _ => bail!("{USAGE}"),
     }
 }

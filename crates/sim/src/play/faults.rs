@@ -343,6 +343,7 @@ impl Stage {
             self.world.set_endpoint(served.host, served.addr, true);
         }
         for host in 0..self.hosts() {
+            self.world.mend_clock(host);
             self.world.set_disk_full(host, false);
             self.world.command(host, Command::Undrain(DrainTarget::Node));
         }

@@ -71,9 +71,10 @@ impl Judge {
                 That::NotServed { who, from, until } => {
                     let hosts = stage.resolve(&who);
                     let server = someone_serves(stage, watch, &hosts);
-                    if let Some((observer, host)) = server {
+                    let is_over = until.is_some_and(|until| at > until);
+                    if let Some((observer, host)) = server.filter(|_| !is_over) {
                         progress.measured = Some(stage.seconds(now));
-                        if is_within(from, until) && progress.wrong.is_none() {
+                        if at >= from && progress.wrong.is_none() {
                             let seconds = stage.seconds(now);
                             progress.wrong =
                                 Some(format!("node-{observer} still names node-{host} at {seconds:.1} s"));
@@ -192,8 +193,9 @@ pub(crate) fn disagreement(stage: &Stage, watch: &Watch) -> Option<String> {
 }
 
 pub(crate) fn are_documents_equal(stage: &Stage) -> bool {
+    // A host that spoke of a topic of a newer version does not keep it itself.
     let mut roots = (0..stage.hosts())
-        .filter(|host| stage.is_well(*host))
+        .filter(|host| stage.is_well(*host) && !stage.conditions[*host].is_newer)
         .filter_map(|host| stage.world.node(host))
         .map(ringmesh_node::Node::root_digest);
     let first = roots.next();
@@ -344,9 +346,7 @@ fn conclude_one(
 
 fn never_removed(who: &Who, stage: &mut Stage, watch: &Watch) -> Vec<(Bound, Option<String>)> {
     let hosts: HostSet = stage.resolve(who).into_iter().collect();
-    // Whoever is named is meant, though it may not run at the end.
-    let is_any = hosts.is_empty();
-    let is_meant = |host: usize| is_any || hosts.contains(host);
+    let is_meant = |host: usize| hosts.contains(host);
     let removed =
         watch.removals.iter().filter(|removal| removal.is_false && is_meant(removal.subject)).count();
     let says = first_removal(stage, watch, is_meant);

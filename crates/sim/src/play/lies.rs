@@ -40,7 +40,7 @@ impl Stage {
         }
     }
 
-    fn untruth(&self, lie: Lie, liar: usize, victim: usize, others: &[usize]) -> Option<Statement> {
+    fn untruth(&mut self, lie: Lie, liar: usize, victim: usize, others: &[usize]) -> Option<Statement> {
         let node = self.world.node(victim)?;
         match lie {
             Lie::Accuse => Some(self.accusation(liar, liar, victim)),
@@ -66,12 +66,11 @@ impl Stage {
                 Some(self.sealed(liar, document))
             }
             Lie::Replay => {
-                // What the victim itself said first in this life: true once.
+                // What the victim itself said when the lies began: true then.
                 let documents = node.documents_of(node.id());
                 let said = documents.iter().find(|document| document.key.topic.as_str() == Topic::HEALTH)?;
-                let mut old = Document::clone(said);
-                old.version.sequence = 1;
-                Some(self.sealed(victim, old))
+                let old = self.replayed.entry((liar, victim)).or_insert_with(|| Document::clone(said));
+                Some(Statement::Document(old.clone()))
             }
         }
     }
@@ -113,6 +112,7 @@ impl Stage {
             body,
             seal: Seal([0; 64]),
         };
+        self.conditions[host].is_newer = true;
         let statement = self.sealed(host, document);
         for told in (0..self.hosts()).filter(|told| *told != host) {
             self.world.forge_push(host, told, &Push::Statements(vec![statement.clone()]));

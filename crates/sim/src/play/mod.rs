@@ -31,8 +31,10 @@ pub struct Options {
     pub nodes: Option<usize>,
 }
 
-/// How often observers are asked.
-const TICK: Duration = Duration::from_millis(20);
+/// How often observers are asked, in small meshes and in large ones.
+const TICK: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(100)];
+/// So many hosts make a large mesh.
+const LARGE: usize = 150;
 /// How often agreement is looked for, and a point is drawn.
 const PULSE: Duration = Duration::from_millis(200);
 
@@ -55,9 +57,10 @@ pub fn play(
     let mut judge = Judge::new(&scenario);
     let mut pulse_at = stage.begin;
     let end = stage.begin.after(scenario.duration);
+    let tick = TICK[usize::from(scenario.topology.nodes >= LARGE)];
     let mut at = stage.begin;
     while at < end {
-        at = at.after(TICK).min(end);
+        at = at.after(tick).min(end);
         stage.advance_to(at, &mut |stage| watch.look(stage));
         watch.look(&mut stage);
         if at >= pulse_at.after(PULSE) || at == end {

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use ringmesh_gossip::timers::Timers;
 use ringmesh_health::spec::RawCheck;
 use ringmesh_node::registration::{RawEndpoint, RawRegistration};
+use ringmesh_types::document::Document;
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::time::Instant;
 
@@ -23,6 +24,9 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 pub(crate) const NEW_FOR: Duration = Duration::from_secs(2);
 /// Between the moment when a converged mesh runs and the scenario's begin: the first checks come back.
 const WARM_UP: Duration = Duration::from_secs(4);
+
+/// What was published before everybody ran is repaired by then.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The condition of a host, which the simulator knows and nobody in the mesh does.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +43,8 @@ pub(crate) struct Condition {
     pub(crate) is_liar: bool,
     /// Whether another host has its name.
     pub(crate) is_twin: bool,
+    /// Whether it said what only a newer version keeps.
+    pub(crate) is_newer: bool,
     /// Whether its disk was emptied, or could not keep its epoch.
     pub(crate) was_wiped: bool,
     /// How many troubles it has.
@@ -93,6 +99,8 @@ pub(crate) struct Stage {
     pub(crate) ids: BTreeMap<NodeId, usize>,
     pub(crate) names: BTreeMap<String, usize>,
     pub(crate) lies: BTreeMap<usize, Lie>,
+    /// What which liar says again of whom.
+    pub(crate) replayed: BTreeMap<(usize, usize), Document>,
     /// When who died, in order; taken by the watch.
     pub(crate) deaths: Vec<(Instant, usize)>,
     /// What was done, for the report.
@@ -134,6 +142,7 @@ impl Stage {
             labels: BTreeMap::new(),
             services: BTreeMap::new(),
             lies: BTreeMap::new(),
+            replayed: BTreeMap::new(),
             deaths: Vec::new(),
             marks: Vec::new(),
             healed: Vec::new(),
@@ -166,6 +175,15 @@ impl Stage {
             Start::Converged => {
                 self.world.start_converged(&running);
                 self.world.run_for(WARM_UP);
+                // What was published while others still started is found by repair.
+                let roots = |world: &World| {
+                    let nodes = (0..world.hosts()).filter_map(|host| world.node(host));
+                    nodes
+                        .map(ringmesh_node::Node::root_digest)
+                        .collect::<std::collections::BTreeSet<_>>()
+                        .len()
+                };
+                self.world.run_until(SETTLED_WITHIN, |world| roots(world) <= 1);
                 self.begin = self.world.now();
                 for host in running {
                     self.note_started(host);
@@ -342,6 +360,7 @@ pub(crate) fn registration(
         kind: "sip".to_owned(),
         interval: Some(format!("{}ms", every.as_millis())),
         timeout: Some(format!("{}ms", (every / 2).as_millis().clamp(1, 1_000))),
+        latency_limit: Some(format!("{}ms", (every / 4).as_millis().clamp(1, 500))),
         ..RawCheck::default()
     });
     let endpoint = RawEndpoint {

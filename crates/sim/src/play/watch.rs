@@ -152,10 +152,13 @@ impl Watch {
         }
         self.on_refusals(stage);
         let changed = stage.world.take_changed();
-        let all = core::mem::take(&mut stage.is_truth_changed);
-        let hosts = if all { (0..stage.hosts()).collect() } else { changed };
-        for host in hosts {
-            self.ask(stage, host);
+        for host in &changed {
+            self.ask_members(stage, *host);
+        }
+        let is_truth_changed = core::mem::take(&mut stage.is_truth_changed);
+        let asked = if is_truth_changed { self.asked.clone() } else { changed };
+        for host in asked {
+            self.ask_services(stage, host);
         }
     }
 
@@ -202,7 +205,7 @@ impl Watch {
         let seconds = stage.seconds(at);
         match event.kind {
             EventKind::Member => {
-                self.changes_seen[observer] += 1;
+                self.changes_seen[observer] += u64::from(stage.is_well(observer));
                 if let Some(subject) = stage.names.get(&event.subject) {
                     self.on_member_event(stage, at, observer, *subject, &event.to);
                 }
@@ -299,8 +302,8 @@ impl Watch {
         }
     }
 
-    /// Asks one observer.
-    fn ask(&mut self, stage: &mut Stage, observer: usize) {
+    /// Asks one observer who is a member.
+    fn ask_members(&mut self, stage: &Stage, observer: usize) {
         let view = &mut self.views[observer];
         let Some(node) = stage.world.node(observer) else {
             *view = View::default();
@@ -308,9 +311,14 @@ impl Watch {
         };
         let serving = node.members().filter(|(_, state)| state.is_serving());
         view.serving = serving.filter_map(|(identity, _)| stage.ids.get(&identity.id).copied()).collect();
+    }
+
+    /// Looks every service up at one observer.
+    fn ask_services(&mut self, stage: &mut Stage, observer: usize) {
         if stage.services.is_empty() || self.asked.binary_search(&observer).is_err() {
             return;
         }
+        let view = &mut self.views[observer];
         if let Some(snapshot) = stage.world.snapshot(observer) {
             view.answers = stage
                 .services

@@ -7,6 +7,8 @@ use super::series::quantile;
 
 /// Steps from tick to tick, at most.
 const STEPS_MAX: f64 = 5.0;
+/// Steps of times in a narrow chart, at most.
+const NARROW_STEPS_MAX: f64 = 4.0;
 /// A span of time has room for one step more.
 const TIME_STEPS_MAX: f64 = 6.0;
 /// Ticks of a logarithmic axis, at most.
@@ -53,10 +55,14 @@ impl Axis {
     /// From zero to a round figure that is not below `most`. Figures without a unit are counts: no tick stands
     /// between two of them.
     pub(super) fn from_zero(most: f64, unit: &'static str) -> Self {
+        Self::from_zero_by(STEPS_MAX, most, unit)
+    }
+
+    fn from_zero_by(steps_max: f64, most: f64, unit: &'static str) -> Self {
         let nothing = if unit == "share" { 0.01 } else { 1.0 };
         let most = if most.is_finite() && most > 0.0 { most } else { nothing };
         let scale = Scale::fitting(most, unit);
-        let step = scale.size * ceiling(most / scale.size / STEPS_MAX);
+        let step = scale.size * ceiling(most / scale.size / steps_max);
         let step = if unit.is_empty() { step.max(1.0) } else { step };
         Self::linear(0.0, step * (most / step - 1e-9).ceil(), step, scale)
     }
@@ -81,7 +87,7 @@ impl Axis {
             Some(short) if most / short >= LOG_RATIO => {
                 Self::logarithmic(positive[0].max(short / 10.0), most)
             }
-            Some(_) | None => Self::from_zero(most, "s"),
+            Some(_) | None => Self::from_zero_by(NARROW_STEPS_MAX, most, "s"),
         }
     }
 

@@ -72,11 +72,9 @@ pub(super) fn percent(place: f64) -> String {
 pub(super) fn moments(axis: &Axis) -> String {
     let drawn = |tick: &Tick| {
         let x = percent(tick.place);
-        // A label in the middle of the corner would stick out of a narrow page.
-        let anchor = if tick.place > 0.97 { "end" } else { "middle" };
         format!(
             "<line class=\"grid\" x1=\"{x}\" x2=\"{x}\" y1=\"0\" y2=\"100%\"/>\
-             <text x=\"{x}\" y=\"100%\" dy=\"18\" text-anchor=\"{anchor}\">{}</text>",
+             <text x=\"{x}\" y=\"100%\" dy=\"18\" text-anchor=\"middle\">{}</text>",
             escape(&tick.full)
         )
     };

@@ -3,6 +3,8 @@
 //!
 //! Marks that say the same share a number and a line of the list.
 
+use core::cmp::Ordering;
+
 use super::axis::Axis;
 use super::chart::{figure, moments, nothing, percent};
 use super::number::{counted, escape, seconds, shorten};
@@ -50,6 +52,8 @@ struct Label {
     place: f64,
     is_left: bool,
     text: String,
+    /// From where to where the text stands.
+    room: (f64, f64),
 }
 
 impl<'a> Faults<'a> {
@@ -111,23 +115,21 @@ impl<'a> Faults<'a> {
              <title>{says}</title>\n{}</svg>\n<ol class=\"faults\">\n{lines}</ol>\n</div></div>\n",
             moments(axis)
         );
-        figure(TITLE, &format!("The numbers are those in the charts.{hidden}"), &body)
+        figure(TITLE, &format!("Numbered as above the first chart.{hidden}"), &body)
     }
 
     /// Finds room for a label of each kind at its first mark: the first of `texts` that fits is taken, or none.
+    /// The latest come first: then lines of earlier ones pass left of them on their way up.
     fn arrange(&self, axis: &Axis, width_px: f64, texts: fn(usize, &str) -> Vec<String>) -> Vec<Label> {
-        let mut taken: [Vec<(f64, f64)>; LANES_MAX] = Default::default();
-        let mut labels = Vec::new();
-        for (index, kind) in self.kinds.iter().enumerate() {
+        let mut labels: Vec<Label> = Vec::new();
+        for (index, kind) in self.kinds.iter().enumerate().rev() {
             let place = kind.marks.first().map_or(0.0, |mark| axis.place(mark.from_s));
             for text in texts(index + 1, kind.what) {
-                let width = (LETTER_PX * text.chars().count() as f64 + 12.0) / width_px;
-                let is_left = place + width > 1.0;
-                let room = if is_left { (place - width, place) } else { (place, place + width) };
-                let is_free = |lane: &Vec<(f64, f64)>| lane.iter().all(|(a, b)| room.1 <= *a || room.0 >= *b);
-                if let Some(lane) = taken.iter().position(is_free) {
-                    taken[lane].push(room);
-                    labels.push(Label { lane, place, is_left, text });
+                let mut label = Label::new(place, text, width_px);
+                let is_free = |lane: &usize| labels.iter().all(|other| !label.is_in_the_way(*lane, other));
+                if let Some(lane) = (0..LANES_MAX).find(is_free) {
+                    label.lane = lane;
+                    labels.push(label);
                     break;
                 }
             }
@@ -190,6 +192,24 @@ impl Mark {
 }
 
 impl Label {
+    /// In the lowest row, right of its mark if there is room.
+    fn new(place: f64, text: String, width_px: f64) -> Self {
+        let width = (LETTER_PX * text.chars().count() as f64 + 12.0) / width_px;
+        let is_left = place + width > 1.0;
+        let room = if is_left { (place - width, place) } else { (place, place + width) };
+        Self { lane: 0, place, is_left, text, room }
+    }
+
+    /// Whether, in this row, it would overlap another or one's line would cross the other's text.
+    fn is_in_the_way(&self, lane: usize, other: &Self) -> bool {
+        let is_crossed = |text: &Self, line: &Self| text.room.0 < line.place && line.place < text.room.1;
+        match lane.cmp(&other.lane) {
+            Ordering::Equal => self.room.0 < other.room.1 && other.room.0 < self.room.1,
+            Ordering::Less => is_crossed(self, other),
+            Ordering::Greater => is_crossed(other, self),
+        }
+    }
+
     fn draw(&self) -> String {
         let x = percent(self.place);
         let (anchor, aside) = if self.is_left { ("end", -4) } else { ("start", 4) };
@@ -231,8 +251,18 @@ mod tests {
         assert_eq!(
             labels.iter().map(|label| label.lane).collect::<Vec<_>>(),
             [0, 1, 2],
-            "the fourth finds no room"
+            "the first finds no room"
         );
+    }
+
+    #[test]
+    fn no_line_crosses_a_label() {
+        let marks = [mark(2.5, None, "clock node-5"), mark(3.0, Some(3.2), "restart node-5")];
+        let faults = Faults::new(&marks);
+        let labels = faults.arrange(&Axis::time(10.0), WIDE_PX, |_, what| vec![what.to_owned()]);
+        let lanes: Vec<(&str, usize)> =
+            labels.iter().map(|label| (label.text.as_str(), label.lane)).collect();
+        assert_eq!(lanes, [("restart node-5", 0), ("clock node-5", 1)]);
     }
 
     #[test]

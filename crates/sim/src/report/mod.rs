@@ -1,16 +1,19 @@
 //! Reports: how scenarios went, as one HTML page.
 //!
 //! The page holds everything that it shows: it is read without a network and without scripts, on a narrow
-//! screen and on a wide one, in a light room and in a dark one. Charts over time are those of the first seed;
-//! tables and distributions are over all. Nothing is judged here: what failed was found by whoever played the
+//! screen and on a wide one, in a light room and in a dark one. Charts over time are those of one seed, the first
+//! that failed if one did; tables and distributions are over all. Nothing is judged here: what failed was found by whoever played the
 //! scenario.
 //!
 //! Invariant: text of scenarios and outcomes is escaped where it enters the page, and no figure is drawn that
 //! is not finite.
 
 mod axis;
+mod bounds;
 mod chart;
+mod contents;
 mod distributions;
+mod failures;
 mod faults;
 mod number;
 mod over_time;
@@ -22,6 +25,8 @@ use crate::outcome::Outcome;
 use crate::scenario::Scenario;
 
 const STYLE: &str = include_str!("style.css");
+/// From a scenario back to the list of all.
+const WAY_UP: &str = " · <a href=\"#scenarios\">all scenarios</a>";
 
 /// One page about these scenarios, each with its outcomes by seed, as HTML.
 pub fn page(runs: &[(Scenario, Vec<Outcome>)]) -> String {
@@ -29,13 +34,12 @@ pub fn page(runs: &[(Scenario, Vec<Outcome>)]) -> String {
         [(scenario, _)] => format!("{} – Ringmesh simulation", escape(&scenario.title)),
         _ => "Ringmesh simulations".to_owned(),
     };
-    let numbered =
-        || runs.iter().enumerate().map(|(index, (scenario, outcomes))| (index + 1, scenario, outcomes));
-    let sections: String =
-        numbered().map(|(number, scenario, outcomes)| section(number, scenario, outcomes)).collect();
-    let entries: String =
-        numbered().map(|(number, scenario, outcomes)| entry(number, scenario, outcomes)).collect();
-    let contents = if runs.len() > 1 { contents(runs, &entries) } else { String::new() };
+    let (contents, way_up) =
+        if runs.len() > 1 { (contents::contents(runs), WAY_UP) } else { (String::new(), "") };
+    let sections: String = (1..)
+        .zip(runs)
+        .map(|(number, (scenario, outcomes))| section(number, scenario, outcomes, way_up))
+        .collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -45,32 +49,16 @@ pub fn page(runs: &[(Scenario, Vec<Outcome>)]) -> String {
     )
 }
 
-/// What the page holds, if it is more than one scenario.
-fn contents(runs: &[(Scenario, Vec<Outcome>)], entries: &str) -> String {
-    let passed = runs.iter().filter(|(_, outcomes)| Verdict::of(outcomes) == Verdict::Passed).count();
-    format!(
-        "<p>{passed} of {} passed.</p>\n<nav aria-label=\"Scenarios\">\n<ol>\n{entries}</ol>\n</nav>\n",
-        counted(runs.len(), "scenario")
-    )
-}
-
-fn entry(number: usize, scenario: &Scenario, outcomes: &[Outcome]) -> String {
-    format!(
-        "<li><a href=\"#scenario-{number}\">{}</a> {}</li>\n",
-        escape(&scenario.title),
-        Verdict::of(outcomes).draw()
-    )
-}
-
 /// Everything about one scenario.
-fn section(number: usize, scenario: &Scenario, outcomes: &[Outcome]) -> String {
-    let body = match outcomes {
-        [] => "<p class=\"nothing\">It was not played.</p>\n".to_owned(),
-        [first, ..] => [
-            tables::failures(outcomes),
-            tables::bounds(outcomes),
-            format!("<h3>Over time, seed {}</h3>\n", first.seed),
-            over_time::over_time(scenario, first),
+fn section(number: usize, scenario: &Scenario, outcomes: &[Outcome], way_up: &str) -> String {
+    let shown = shown(outcomes);
+    let body = match shown {
+        None => "<p class=\"nothing\">It was not played.</p>\n".to_owned(),
+        Some(shown) => [
+            failures::failures(scenario, outcomes),
+            bounds::bounds(scenario, outcomes),
+            format!("<h3>Over time, seed {}{}</h3>\n", shown.seed, why(shown, outcomes)),
+            over_time::over_time(scenario, shown),
             format!("<h3>How long it took, over {}</h3>\n", counted(outcomes.len(), "seed")),
             distributions::distributions(outcomes),
             tables::metrics(outcomes),
@@ -81,19 +69,31 @@ fn section(number: usize, scenario: &Scenario, outcomes: &[Outcome]) -> String {
         "<section id=\"scenario-{number}\" aria-labelledby=\"title-{number}\">\n\
          <h2 id=\"title-{number}\">{}</h2>\n{}{}{body}</section>\n",
         escape(&scenario.title),
-        facts(scenario, outcomes),
+        facts(scenario, outcomes, shown, way_up),
         about(&scenario.about)
     )
 }
 
+/// The outcome whose charts are drawn: the first that failed, otherwise the first.
+fn shown(outcomes: &[Outcome]) -> Option<&Outcome> {
+    // A run that did not come to its end has nothing to draw.
+    let has_failed = |outcome: &&Outcome| !outcome.is_passed() && outcome.virtual_s > 0.0;
+    outcomes.iter().find(has_failed).or(outcomes.first())
+}
+
+/// Why this seed, if it was chosen.
+fn why(shown: &Outcome, outcomes: &[Outcome]) -> &'static str {
+    if outcomes.len() > 1 && !shown.is_passed() { ", the first that failed" } else { "" }
+}
+
 /// The verdict, and what is needed to play the same again.
-fn facts(scenario: &Scenario, outcomes: &[Outcome]) -> String {
-    let played = outcomes.first().map_or_else(String::new, |first| {
-        let hash = format!("<code>{:016x}</code>", first.trace_hash);
-        format!(" · {} · trace of seed {} {hash}", counted(outcomes.len(), "seed"), first.seed)
+fn facts(scenario: &Scenario, outcomes: &[Outcome], shown: Option<&Outcome>, way_up: &str) -> String {
+    let played = shown.map_or_else(String::new, |shown| {
+        let hash = format!("<code>{:016x}</code>", shown.trace_hash);
+        format!(" · {} · trace of seed {} {hash}", counted(outcomes.len(), "seed"), shown.seed)
     });
     format!(
-        "<p class=\"facts\">{} · <code>{}</code> · {} · {}{played}</p>\n",
+        "<p class=\"facts\">{} · <code>{}</code> · {} · {}{played}{way_up}</p>\n",
         Verdict::of(outcomes).draw(),
         escape(&scenario.name),
         counted(scenario.topology.nodes, "host"),
@@ -127,13 +127,22 @@ impl Verdict {
 
     /// In a word and with a sign: nobody needs to tell colours apart.
     fn draw(self) -> String {
+        let sign = self.sign();
         match self {
-            Self::NotPlayed => "<span class=\"verdict\">not played</span>".to_owned(),
-            Self::Passed => "<span class=\"verdict passed\">✓ passed</span>".to_owned(),
+            Self::NotPlayed => format!("<span class=\"verdict\">{sign} not played</span>"),
+            Self::Passed => format!("<span class=\"verdict passed\">{sign} passed</span>"),
             Self::Failed { failed, played } => {
                 let seeds = counted(played, "seed");
-                format!("<span class=\"verdict failed\">✗ failed in {failed} of {seeds}</span>")
+                format!("<span class=\"verdict failed\">{sign} failed with {failed} of {seeds}</span>")
             }
+        }
+    }
+
+    fn sign(self) -> char {
+        match self {
+            Self::NotPlayed => '–',
+            Self::Passed => '✓',
+            Self::Failed { .. } => '✗',
         }
     }
 }
@@ -212,6 +221,16 @@ mod tests {
         let html = page(&[(scenario(), vec![full(1)]), (scenario(), vec![Outcome::default()])]);
         assert!(html.contains("1 of 2\u{a0}scenarios passed"));
         assert!(html.contains("href=\"#scenario-2\"") && html.contains("id=\"scenario-2\""));
+        let html = page(&[(scenario(), vec![Outcome::default()]), (scenario(), vec![full(1)])]);
+        assert!(html.find("#scenario-2") < html.find("#scenario-1"), "what failed stands first");
+    }
+
+    #[test]
+    fn charts_are_those_of_the_first_seed_that_failed() {
+        let passed = Outcome { failures: Vec::new(), ..full(1) };
+        let html = page(&[(scenario(), vec![passed.clone(), full(2), full(3)])]);
+        assert!(html.contains("Over time, seed 2, the first that failed"));
+        assert!(page(&[(scenario(), vec![passed])]).contains("Over time, seed 1<"));
     }
 
     #[test]

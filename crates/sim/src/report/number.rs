@@ -20,15 +20,8 @@ const TIMES: [(f64, f64, &str); 6] = [
 const PREFIXES: [(f64, &str); 3] = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
 
 /// How metrics' names end, the longer ends first, and the units they stand for.
-const ENDS: [(&str, &str); 7] = [
-    ("bytes_per_s", "B/s"),
-    ("per_s", "/s"),
-    ("bytes", "B"),
-    ("share", "share"),
-    ("mib", "MiB"),
-    ("ms", "ms"),
-    ("s", "s"),
-];
+const ENDS: [(&str, &str); 6] =
+    [("per_s", "/s"), ("bytes", "B"), ("share", "share"), ("mib", "MiB"), ("ms", "ms"), ("s", "s")];
 
 /// A unit with its prefix, and how much one of it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,8 +87,11 @@ pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count}{GAP}{what}{ending}")
 }
 
-/// The unit that a metric's name ends with; nothing for counts.
+/// The unit that a metric's name ends with; nothing for counts. Of a rate the name says before what it is of.
 pub(super) fn unit_of(metric: &str) -> &'static str {
+    if metric.ends_with("per_s") && metric.split('_').any(|word| word == "bytes") {
+        return "B/s";
+    }
     let fits =
         |end: &str| metric.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'));
     ENDS.into_iter().find(|(end, _)| fits(end)).map_or("", |(_, unit)| unit)
@@ -210,6 +206,7 @@ mod tests {
         let check = |name: &str, expect: &str| assert_eq!(unit_of(name), expect, "{name}");
         check("detection_p99_s", "s");
         check("sent_bytes_per_s", "B/s");
+        check("bytes_per_node_per_s", "B/s");
         check("messages_per_s", "/s");
         check("wrong_share", "share");
         check("false_positives", "");

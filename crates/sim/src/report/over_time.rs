@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::chart::{Plot, figure, key, nothing, path};
 use super::faults::Faults;
 use super::number::{seconds, with_unit};
-use super::series::{area, line, quantile, steps, thin, values};
+use super::series::{area, below_stairs, line, quantile, stairs, steps, thin, values};
 use crate::outcome::{Band, Outcome, Record, TrafficPoint};
 use crate::scenario::Scenario;
 
@@ -80,11 +80,10 @@ fn wrong(points: &[(f64, f64)], time: &Axis, shades: &str) -> String {
     let Some(peak) = points.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1)) else {
         return nothing(WRONG, "Nothing was measured: nobody looked anything up.");
     };
-    let note = if peak.1 > 0.0 {
-        format!("At most {}, at {}.", with_unit(peak.1, "share"), seconds(peak.0))
-    } else {
-        "None at any time.".to_owned()
-    };
+    if peak.1 <= 0.0 {
+        return nothing(WRONG, "None at any time.");
+    }
+    let note = format!("At most {}, at {}.", with_unit(peak.1, "share"), seconds(peak.0));
     let shares = Axis::from_zero(peak.1, "share");
     let says = format!("Share of look-ups answered wrongly over time. {note}");
     let plot = Plot { x: time, y: &shares, height: 140, above: 0, says: &says };
@@ -106,7 +105,9 @@ fn rate(title: &str, unit: &'static str, points: &[(f64, f64)], time: &Axis, sha
     );
     let says = format!("{title} over time. {note}");
     let plot = Plot { x: time, y: &axis, height: 120, above: 0, says: &says };
-    figure(&format!("{title}, {per}"), &note, &plot.draw(shades, &filled(points, time, &axis), ""))
+    let lines =
+        path("band", &below_stairs(points, time, &axis)) + &path("line", &stairs(points, time, &axis));
+    figure(&format!("{title}, {per}"), &note, &plot.draw(shades, &lines, ""))
 }
 
 /// A line with what lies below it.

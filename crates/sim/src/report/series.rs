@@ -64,6 +64,20 @@ pub(super) fn steps(points: &[(f64, f64)], x: &Axis, y: &Axis) -> String {
     format!("{}h0", spots.collect::<String>())
 }
 
+/// A line that has each value from the point before on: what was measured in between.
+pub(super) fn stairs(points: &[(f64, f64)], x: &Axis, y: &Axis) -> String {
+    let spots = points.iter().enumerate().map(|(index, point)| {
+        let (right, low) = (across(point.0, x), down(point.1, y));
+        if index == 0 { format!("M0.0,{low}H{right}") } else { format!("V{low}H{right}") }
+    });
+    format!("{}h0", spots.collect::<String>())
+}
+
+/// What lies below such a line.
+pub(super) fn below_stairs(points: &[(f64, f64)], x: &Axis, y: &Axis) -> String {
+    format!("{}V{}H0.0Z", stairs(points, x, y), down(0.0, y))
+}
+
 /// What lies between two lines.
 pub(super) fn area(upper: &[(f64, f64)], lower: &[(f64, f64)], x: &Axis, y: &Axis) -> String {
     let around: Vec<(f64, f64)> = upper.iter().chain(lower.iter().rev()).copied().collect();
@@ -129,6 +143,8 @@ mod tests {
         let points = [(0.0, 0.0), (5.0, 1.0)];
         assert_eq!(line(&points, &x, &y), "M0.0,1000.0L500.0,0.0h0");
         assert_eq!(steps(&points, &x, &y), "M0.0,1000.0H500.0V0.0h0");
+        assert_eq!(stairs(&points, &x, &y), "M0.0,1000.0H0.0V0.0H500.0h0");
+        assert_eq!(below_stairs(&points, &x, &y), "M0.0,1000.0H0.0V0.0H500.0h0V1000.0H0.0Z");
         assert_eq!(climb(&[2.0, 5.0], &x, &y), "M200.0,1000.0H200.0V500.0H500.0V0.0H1000.0");
         assert_eq!(line(&[], &x, &y), "h0");
     }

@@ -221,9 +221,9 @@ pub struct Expectation {
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the sentence above each variant names its fields")]
 pub enum That {
-    /// From `by` on, at the latest, every observer sees exactly the running hosts as serving members.
+    /// At `by` every observer sees exactly the running hosts as serving members.
     Converged { by: Duration },
-    /// From `by` on, at the latest, all documents of live owners are the same everywhere.
+    /// At `by` all documents of live owners are the same everywhere.
     Delivered { by: Duration },
     /// Between `from` and `until` no observer answers with `who` (its instances, or itself).
     NotServed { who: Who, from: Duration, until: Option<Duration> },

@@ -29,7 +29,7 @@ impl Safety {
     pub(crate) fn new(stage: &Stage) -> Self {
         let hosts = stage.hosts();
         Self {
-            agreed_after_s: 0.0,
+            agreed_after_s: f64::NAN,
             issued: BTreeMap::new(),
             held: vec![BTreeMap::new(); hosts],
             seen: vec![BTreeMap::new(); hosts],

@@ -35,9 +35,17 @@ pub(super) struct Disk {
 pub(super) struct Running {
     pub(super) node: Node,
     pub(super) gate: Gate<SimChecker>,
-    pub(super) asked_by: BTreeMap<Ticket, (usize, Ticket)>,
+    pub(super) asked_by: BTreeMap<Ticket, Asker>,
     pub(super) wake: Option<Instant>,
     pub(super) frozen: Option<Vec<Due>>,
+}
+
+/// Who asked: a reply finds only the life that did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub(super) host: usize,
+    pub(super) life: u32,
+    pub(super) ticket: Ticket,
 }
 
 /// Inbox and outbox are held for `hold`, then free for `free`, again and again.

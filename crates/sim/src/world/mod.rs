@@ -233,6 +233,7 @@ impl World {
         let running = Running { node, gate, asked_by: BTreeMap::new(), wake: None, frozen: None };
         self.hosts[host].life += 1;
         self.hosts[host].running = Some(Box::new(running));
+        self.mark_changed(host);
         let others = known.iter().filter(|document| document.key.owner != id);
         let statements = others.map(|document| Statement::Document(Document::clone(document))).collect();
         self.admit(host, Source::Disk, statements);
@@ -250,6 +251,7 @@ impl World {
         self.hosts[host].running = None;
         self.hosts[host].life += 1;
         self.first_sent[host] = None;
+        self.mark_changed(host);
         self.links.disconnect(host);
     }
 
@@ -280,6 +282,11 @@ impl World {
         self.hosts[host].clock_offset_ms += millis;
         let wall = self.wall(host);
         self.input(host, Input::WallClock(wall));
+    }
+
+    /// Sets a host's wall clock right again.
+    pub fn mend_clock(&mut self, host: usize) {
+        self.jump_clock(host, self.hosts[host].clock_offset_ms.saturating_neg());
     }
 
     /// Says whether a host's disk refuses writes.

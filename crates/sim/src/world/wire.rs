@@ -15,14 +15,14 @@ use ringmesh_types::sealed::Statement;
 use ringmesh_types::service;
 use ringmesh_types::wire::{self, Channel};
 
-use super::host::Endpoint;
+use super::host::{Asker, Endpoint};
 use super::{REQUEST_TIMEOUT, What, World};
 
 #[derive(Debug)]
 pub(super) enum Message {
     Datagram(Vec<u8>),
     Push(Arc<[u8]>),
-    Request(Ticket, Arc<[u8]>),
+    Request(u32, Ticket, Arc<[u8]>),
     Response(Ticket, Arc<[u8]>),
 }
 
@@ -30,7 +30,7 @@ impl Message {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Datagram(bytes) => bytes,
-            Self::Push(bytes) | Self::Request(_, bytes) | Self::Response(_, bytes) => bytes,
+            Self::Push(bytes) | Self::Request(_, _, bytes) | Self::Response(_, bytes) => bytes,
         }
     }
 }
@@ -62,7 +62,7 @@ impl World {
                 Ok(Push::Announce(documents)) => self.input(host, Input::Announced { from: peer, documents }),
                 Err(_) => {}
             },
-            Message::Request(theirs, bytes) => {
+            Message::Request(life, theirs, bytes) => {
                 let Ok(mut request) = wire::decode::<Request>(Channel::Stream, &bytes) else {
                     return;
                 };
@@ -73,7 +73,7 @@ impl World {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
                 if let Some(running) = &mut self.hosts[host].running {
-                    running.asked_by.insert(ticket, (from, theirs));
+                    running.asked_by.insert(ticket, Asker { host: from, life, ticket: theirs });
                 }
                 self.input(host, Input::Request { from: peer, addr, ticket, request });
             }
@@ -183,14 +183,16 @@ impl World {
         let is_asked = |to: &usize| target.id.is_none_or(|id| self.hosts[*to].id == id);
         let to = self.host_at(target.addr).filter(is_asked);
         if let (Some(to), Ok(bytes)) = (to, wire::encode(Channel::Stream, request)) {
-            self.send_stream(host, to, Message::Request(ticket, bytes.into()));
+            let life = self.hosts[host].life;
+            self.send_stream(host, to, Message::Request(life, ticket, bytes.into()));
         }
     }
 
     fn send_reply(&mut self, host: usize, ticket: Ticket, response: &Response) {
         let asked_by = self.hosts[host].running.as_mut().and_then(|running| running.asked_by.remove(&ticket));
-        if let (Some((to, theirs)), Ok(bytes)) = (asked_by, wire::encode(Channel::Stream, response)) {
-            self.send_stream(host, to, Message::Response(theirs, bytes.into()));
+        let asked_by = asked_by.filter(|asker| self.hosts[asker.host].life == asker.life);
+        if let (Some(asker), Ok(bytes)) = (asked_by, wire::encode(Channel::Stream, response)) {
+            self.send_stream(host, asker.host, Message::Response(asker.ticket, bytes.into()));
         }
     }
 
