@@ -23,6 +23,8 @@ use crate::machine::{Node, Timer};
 use crate::members::Member;
 
 const SEED_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Whoever has found nobody yet tries each seed at least this often: it costs one message, and calls wait for it.
+const LONELY_BACKOFF_MAX: Duration = Duration::from_secs(4);
 const DOWN_BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// Questions under way at most; more wait for their turn.
 const ASKED_MAX: usize = 64;
@@ -187,6 +189,8 @@ impl Node {
     }
 
     pub(crate) fn on_seeds_due(&mut self, now: Instant) {
+        let is_lonely = self.members.serving_others().next().is_none();
+        let most = if is_lonely { LONELY_BACKOFF_MAX } else { SEED_BACKOFF.1 };
         let due: Vec<SocketAddr> =
             self.contacts.seeds.iter().filter(|(_, seed)| seed.next <= now).map(|(addr, _)| *addr).collect();
         for addr in due {
@@ -197,7 +201,7 @@ impl Node {
             let Some(seed) = self.contacts.seeds.get_mut(&addr) else {
                 continue;
             };
-            seed.back_off(now, SEED_BACKOFF.1, jitter);
+            seed.back_off(now, most, jitter);
             if !is_seed && (seed.tries > REMEMBERED_TRIES || !is_wanted) {
                 self.contacts.seeds.remove(&addr);
             }

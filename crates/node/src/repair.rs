@@ -22,10 +22,18 @@ const PATIENCE: (Duration, Duration) = (Duration::from_millis(1_200), Duration::
 /// Summaries in one comparison at most: buckets that do not fit wait for the next one.
 const SUMMARIES_MAX: usize = 8_000;
 
+/// Between two comparisons with a random member.
+const USUAL_MS: core::ops::Range<u64> = 10_000..30_000;
+/// The same while members come: what one of them pushed may have met somebody who was not there yet.
+const HURRIED_MS: core::ops::Range<u64> = 1_000..2_000;
+/// For so long after a member came.
+const HURRIED_FOR: Duration = Duration::from_secs(5);
+
 /// When the next comparison is due; timers armed for another moment are stale.
 #[derive(Debug)]
 pub(crate) struct Repair {
     next: Instant,
+    hurried_until: Instant,
     /// How long to wait after a difference: doubles while differences bring nothing new.
     patience: Duration,
     merged: u64,
@@ -33,13 +41,14 @@ pub(crate) struct Repair {
 
 impl Default for Repair {
     fn default() -> Self {
-        Self { next: Instant::START, patience: PATIENCE.0, merged: 0 }
+        Self { next: Instant::START, hurried_until: Instant::START, patience: PATIENCE.0, merged: 0 }
     }
 }
 
 impl Node {
     pub(crate) fn arm_repair(&mut self, now: Instant) {
-        let wait = Duration::from_millis(self.rng.random_range(10_000..30_000));
+        let range = if now < self.repair.hurried_until { HURRIED_MS } else { USUAL_MS };
+        let wait = Duration::from_millis(self.rng.random_range(range));
         self.repair.next = now.after(wait);
         self.timers.arm(self.repair.next, Timer::Repair);
     }
@@ -47,6 +56,12 @@ impl Node {
     /// Something happened that makes a difference likely: compare within a second.
     pub(crate) fn repair_soon(&mut self, now: Instant) {
         self.repair_within(now, PATIENCE.0);
+    }
+
+    /// A member came: compare soon, and again until it has been quiet for a while.
+    pub(crate) fn repair_for_a_while(&mut self, now: Instant) {
+        self.repair.hurried_until = now.after(HURRIED_FOR);
+        self.repair_soon(now);
     }
 
     fn repair_within(&mut self, now: Instant, patience: Duration) {

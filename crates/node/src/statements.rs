@@ -343,7 +343,7 @@ impl Node {
             self.set_state(now, owner, MemberState::Alive, cause.to_owned());
         }
         if cause.is_some() || matches!(arrival, Arrival::First | Arrival::Remembered) {
-            self.repair_soon(now);
+            self.repair_for_a_while(now);
             self.greet(now, owner);
         }
     }

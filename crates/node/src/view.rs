@@ -8,7 +8,7 @@ use ringmesh_gossip::registry::Registry;
 use ringmesh_types::body::{Body, EndpointHealth, HealthBody, ServicesBody};
 use ringmesh_types::document::Topic;
 use ringmesh_types::ids::NodeId;
-use ringmesh_types::name::{ClusterName, NodeName, ServiceName};
+use ringmesh_types::name::{ClusterName, InstanceId, NodeName, ServiceName};
 use ringmesh_types::service::{HealthState, Instance};
 use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView, Snapshot};
 use ringmesh_types::time::WallTime;
@@ -166,12 +166,14 @@ impl ViewBuilder {
             let (Some(member), Some(body)) = (members.find(*owner), services_body(registry, *owner)) else {
                 continue;
             };
-            let health = health_body(registry, *owner);
+            let health = health_body(registry, *owner).map(|body| {
+                body.instances.iter().map(|known| (&known.id, &*known.endpoints)).collect::<BTreeMap<_, _>>()
+            });
             for instance in body.instances.iter().filter(|instance| instance.service == name) {
                 instances.push(InstanceView {
                     instance: instance.clone(),
                     member: member.view.clone(),
-                    health: health_of(instance, health),
+                    health: health_of(instance, health.as_ref()),
                     is_draining: instance.is_draining || body.is_node_draining,
                 });
             }
@@ -216,10 +218,13 @@ fn health_body(registry: &Registry, owner: NodeId) -> Option<&HealthBody> {
     }
 }
 
-fn health_of(instance: &Instance, health: Option<&HealthBody>) -> Vec<EndpointHealth> {
-    let known = health.and_then(|body| body.instances.iter().find(|known| known.id == instance.id));
+fn health_of(
+    instance: &Instance,
+    health: Option<&BTreeMap<&InstanceId, &[EndpointHealth]>>,
+) -> Vec<EndpointHealth> {
+    let known = health.and_then(|health| health.get(&instance.id));
     let unknown = EndpointHealth { state: HealthState::Unknown, since: WallTime::default() };
-    let at = |index| known.and_then(|known| known.endpoints.get(index)).copied().unwrap_or(unknown);
+    let at = |index| known.and_then(|known| known.get(index)).copied().unwrap_or(unknown);
     (0..instance.endpoints.len()).map(at).collect()
 }
 

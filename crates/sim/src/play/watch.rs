@@ -92,6 +92,7 @@ pub(crate) struct Watch {
     pub(crate) began_with: Traffic,
     changes: Vec<Change>,
     asked: Vec<usize>,
+    unasked: BTreeSet<usize>,
     looked_at: Instant,
     traffic: (Instant, Traffic),
     pulse_wrong: (f64, f64),
@@ -126,6 +127,7 @@ impl Watch {
             began_with,
             changes: Vec::new(),
             asked,
+            unasked: BTreeSet::new(),
             looked_at: now,
             traffic: (now, began_with),
             pulse_wrong: (0.0, 0.0),
@@ -152,9 +154,7 @@ impl Watch {
         }
         self.on_refusals(stage);
         let changed = stage.world.take_changed();
-        for host in &changed {
-            self.ask_members(stage, *host);
-        }
+        self.unasked.extend(&changed);
         let is_truth_changed = core::mem::take(&mut stage.is_truth_changed);
         let asked = if is_truth_changed { self.asked.clone() } else { changed };
         for host in asked {
@@ -302,6 +302,13 @@ impl Watch {
         }
     }
 
+    /// Asks everybody whose view changed who is a member.
+    pub(crate) fn ask_all_members(&mut self, stage: &Stage) {
+        for host in core::mem::take(&mut self.unasked) {
+            self.ask_members(stage, host);
+        }
+    }
+
     /// Asks one observer who is a member.
     fn ask_members(&mut self, stage: &Stage, observer: usize) {
         let view = &mut self.views[observer];
@@ -330,6 +337,7 @@ impl Watch {
 
     /// Draws a point of every curve.
     pub(crate) fn pulse(&mut self, stage: &mut Stage) {
+        self.ask_all_members(stage);
         let now = stage.now();
         let at_s = stage.seconds(now);
         let mut counts: Vec<usize> = (0..stage.hosts())

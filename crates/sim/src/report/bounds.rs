@@ -13,8 +13,8 @@ const UNIT_LETTERS_MAX: usize = 4;
 /// From this share on the figure says nothing more.
 const SHARE_MAX: f64 = 10.0;
 
-const REMARK: &str = "<p class=\"remark\">Of a moment, only the time since the last fault before it counts as \
-                      used.</p>\n";
+const REMARK: &str =
+    "<p class=\"remark\">What is used of a point in time counts from the last fault before it.</p>\n";
 
 /// One bound with all seeds.
 struct Row<'a> {
@@ -58,8 +58,14 @@ pub(super) fn tightest(scenario: &Scenario, outcomes: &[Outcome]) -> Option<f64>
 pub(super) fn used(share: f64, is_broken: bool) -> String {
     let class = if is_broken { "fill over" } else { "fill" };
     let width = if is_broken { 100.0 } else { 100.0 * share.min(1.0) };
+    // Of what goes beyond the bound the whole bar is red, with a mark where the bound was.
+    let bound = if is_broken && share > 1.0 && share < SHARE_MAX {
+        format!("<span class=\"bound\" style=\"left:{:.1}%\"></span>", 100.0 / share)
+    } else {
+        String::new()
+    };
     format!(
-        "<span class=\"track\"><span class=\"{class}\" style=\"width:{width:.1}%\"></span></span> \
+        "<span class=\"track\"><span class=\"{class}\" style=\"width:{width:.1}%\"></span>{bound}</span> \
          <span class=\"share\">{}</span>",
         escape(&in_per_cent(share, is_broken))
     )
@@ -259,7 +265,9 @@ mod tests {
         check(1.001, true, "101%");
         check(0.4, true, "✗ failed");
         check(f64::INFINITY, true, "✗ failed");
-        assert!(used(1.3, true).contains("fill over\" style=\"width:100.0%\""));
+        assert!(used(1.25, true).contains("fill over\" style=\"width:100.0%\""));
+        assert!(used(1.25, true).contains("bound\" style=\"left:80.0%\""));
+        assert!(!used(f64::INFINITY, true).contains("class=\"bound\""));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) fn nothing(title: &str, why: &str) -> String {
 
 /// A line of a class that the style sheet knows.
 pub(super) fn path(class: &str, data: &str) -> String {
-    format!("<path class=\"{class}\" d=\"{data}\"/>")
+    format!("<path class=\"{class}\" vector-effect=\"non-scaling-stroke\" d=\"{data}\"/>")
 }
 
 /// A word of a note, with the look of what it stands for before it.

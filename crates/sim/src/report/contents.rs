@@ -49,8 +49,11 @@ fn entry(number: usize, (scenario, outcomes): &Played) -> String {
         Verdict::Passed => tightest(scenario, outcomes).map(|share| used(share, false)).unwrap_or_default(),
         Verdict::Failed { failed, played } => {
             let says = escape(&shorten(failures::first(outcomes).unwrap_or_default(), LETTERS_MAX));
-            let seeds = counted(played, "seed");
-            format!("<span class=\"says\">{says} <span class=\"soft\">({failed} of {seeds})</span></span>")
+            let share = match played {
+                1 => String::new(),
+                _ => format!(" <span class=\"soft\">({failed} of {})</span>", counted(played, "seed")),
+            };
+            format!("<span class=\"says\">{says}{share}</span>")
         }
         Verdict::NotPlayed => String::new(),
     };

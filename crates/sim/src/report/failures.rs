@@ -1,6 +1,6 @@
 //! What did not come as expected: once for each expectation, with the seeds and what each of them saw.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::number::{counted, escape};
 use crate::outcome::{Failure, Outcome};
@@ -9,30 +9,25 @@ use crate::scenario::Scenario;
 /// Most expectations that are told one by one.
 const EXPECTATIONS_MAX: usize = 50;
 /// Most different things that are told of one expectation.
-const CASES_MAX: usize = 5;
+const CASES_MAX: usize = 3;
 /// Most seeds that are named at one of them.
 const SEEDS_MAX: usize = 8;
 
-/// What went wrong with one expectation, and with which seeds.
-type Cases<'a> = BTreeMap<&'a str, Vec<u64>>;
+/// One expectation with what was seen instead, in the order of the seeds.
+struct Missed<'a> {
+    line: Option<usize>,
+    what: &'a str,
+    cases: Vec<(&'a str, Vec<u64>)>,
+}
 
 /// Everything that did not come as expected, and how to see it again; nothing if all did.
 pub(super) fn failures(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let Some(first) = outcomes.iter().find(|outcome| !outcome.is_passed()) else {
         return String::new();
     };
-    let mut expectations: BTreeMap<(Option<usize>, &str), Cases<'_>> = BTreeMap::new();
-    for (outcome, failure) in every(outcomes) {
-        let (what, says) = parted(outcome, failure);
-        let seeds = expectations.entry((failure.line, what)).or_default().entry(says).or_default();
-        seeds.push(outcome.seed);
-    }
-    let told: String = expectations
-        .iter()
-        .take(EXPECTATIONS_MAX)
-        .map(|((line, what), cases)| expectation(*line, what, cases, outcomes.len()))
-        .collect();
-    let more = match expectations.len().saturating_sub(EXPECTATIONS_MAX) {
+    let all = missed(outcomes);
+    let told: String = all.iter().take(EXPECTATIONS_MAX).map(|missed| missed.draw(outcomes.len())).collect();
+    let more = match all.len().saturating_sub(EXPECTATIONS_MAX) {
         0 => String::new(),
         more => format!("<p>And {}.</p>\n", counted(more, "more failure")),
     };
@@ -43,6 +38,26 @@ pub(super) fn failures(scenario: &Scenario, outcomes: &[Outcome]) -> String {
         escape(&scenario.name),
         first.seed
     )
+}
+
+/// All expectations that were not met, in the order of the file.
+fn missed(outcomes: &[Outcome]) -> Vec<Missed<'_>> {
+    let mut all: Vec<Missed<'_>> = Vec::new();
+    for (outcome, failure) in every(outcomes) {
+        let (what, says) = parted(outcome, failure);
+        let known = all.iter().position(|missed| (missed.line, missed.what) == (failure.line, what));
+        let at = known.unwrap_or_else(|| {
+            all.push(Missed { line: failure.line, what, cases: Vec::new() });
+            all.len() - 1
+        });
+        let cases = &mut all[at].cases;
+        match cases.iter().position(|(known, _)| *known == says) {
+            Some(known) => cases[known].1.push(outcome.seed),
+            None => cases.push((says, vec![outcome.seed])),
+        }
+    }
+    all.sort_by_key(|missed| missed.line);
+    all
 }
 
 /// The first thing that went wrong, in short.
@@ -61,30 +76,49 @@ fn parted<'a>(outcome: &'a Outcome, failure: &'a Failure) -> (&'a str, &'a str) 
     found.unwrap_or(("", failure.says.as_str()))
 }
 
-fn expectation(line: Option<usize>, what: &str, cases: &Cases<'_>, played: usize) -> String {
-    let place = line.map_or_else(|| "always expected".to_owned(), |line| format!("line {line}"));
-    let what = if what.is_empty() { String::new() } else { format!("<strong>{}</strong> ", escape(what)) };
-    let told: String = cases.iter().take(CASES_MAX).map(|(says, seeds)| case(says, seeds, played)).collect();
-    let more = match cases.len().saturating_sub(CASES_MAX) {
-        0 => String::new(),
-        more => format!("<p class=\"soft\">And {more} more.</p>"),
-    };
-    format!("<li><span class=\"where\">{place}</span> {what}{told}{more}</li>\n")
+impl Missed<'_> {
+    fn draw(&self, played: usize) -> String {
+        let place = self.line.map_or_else(|| "always expected".to_owned(), |line| format!("line {line}"));
+        let what = match self.what {
+            "" => String::new(),
+            what => format!("<strong>{}</strong> ", escape(what)),
+        };
+        let told: String =
+            self.cases.iter().take(CASES_MAX).map(|(says, seeds)| case(says, seeds, played)).collect();
+        format!("<li><span class=\"where\">{place}</span> {what}{told}{}</li>\n", self.more())
+    }
+
+    /// The seeds of what is not told.
+    fn more(&self) -> String {
+        let rest = self.cases.iter().skip(CASES_MAX).flat_map(|(_, seeds)| seeds.iter().copied());
+        match rest.collect::<BTreeSet<u64>>() {
+            seeds if seeds.is_empty() => String::new(),
+            seeds => {
+                let named = named(&seeds.into_iter().collect::<Vec<_>>());
+                format!("<p class=\"soft\">Something like it with {named}.</p>")
+            }
+        }
+    }
 }
 
-/// What happened, and with which seeds if there were several.
+/// What happened, and with which seeds if several were played.
 fn case(says: &str, seeds: &[u64], played: usize) -> String {
-    let named: Vec<String> = seeds.iter().take(SEEDS_MAX).map(u64::to_string).collect();
+    let with = match played {
+        1 => String::new(),
+        _ => format!(" <span class=\"soft\">({})</span>", named(seeds)),
+    };
+    format!("<p>{}{with}</p>", escape(says))
+}
+
+/// `seed 3`, `seeds 3, 9 and 12 more`.
+fn named(seeds: &[u64]) -> String {
+    let names: Vec<String> = seeds.iter().take(SEEDS_MAX).map(u64::to_string).collect();
     let more = match seeds.len().saturating_sub(SEEDS_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let word = if seeds.len() == 1 { "seed" } else { "seeds" };
-    let named = match played {
-        1 => String::new(),
-        _ => format!(" <span class=\"soft\">({word} {}{more})</span>", named.join(", ")),
-    };
-    format!("<p>{}{named}</p>", escape(says))
+    format!("{word} {}{more}", names.join(", "))
 }
 
 #[cfg(test)]
@@ -114,7 +148,7 @@ mod tests {
         assert_eq!(list.matches("<li>").count(), 1);
         assert_eq!(list.matches("every death is known").count(), 1);
         assert_eq!(list.matches("never knew").count(), CASES_MAX);
-        assert!(list.contains("And 15 more."), "{list}");
+        assert!(list.contains("with seeds 3, 4, 5, 6, 7, 8, 9, 10 and 9 more."), "{list}");
     }
 
     fn failed(seed: u64, says: &str) -> Outcome {

@@ -82,10 +82,12 @@ impl<'a> Faults<'a> {
         self.kinds.iter().map(of_kind).collect()
     }
 
-    /// Labels above a chart, and how many pixels they need: words where there is room, otherwise numbers.
+    /// Labels above a chart, and how many pixels they need: words where there is room, otherwise
+    /// the first of them or a number.
     pub(super) fn labels(&self, axis: &Axis) -> (String, usize) {
         let wide = self.arrange(axis, WIDE_PX, |number, what| {
-            vec![shorten(&format!("{number} {what}"), 32), number.to_string()]
+            let verb = what.split(' ').next().unwrap_or_default();
+            vec![shorten(&format!("{number} {what}"), 32), format!("{number} {verb}"), number.to_string()]
         });
         let narrow = self.arrange(axis, NARROW_PX, |number, _| vec![number.to_string()]);
         let lanes = wide.iter().chain(&narrow).map(|label| label.lane + 1).max().unwrap_or(0);

@@ -107,6 +107,7 @@ fn tick(stage: &mut Stage, watch: &mut Watch, safety: &mut Safety) -> Result<(),
     stage.advance_to(until, &mut |stage| watch.look(stage));
     safety.check(stage)?;
     watch.look(stage);
+    watch.ask_all_members(stage);
     watch.complaints.first().map_or(Ok(()), |says| Err(says.clone()))
 }
 

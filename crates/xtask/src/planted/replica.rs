@@ -12,9 +12,6 @@ use super::table::Mutation;
 /// What a build and its simulations need.
 const COPIED: [&str; 7] =
     ["Cargo.toml", "Cargo.lock", ".cargo", "crates", "config", "examples", "simulations"];
-/// Scenarios with more hosts take longer than their verdict on a mutation is worth.
-const NODES_MAX: i64 = 200;
-
 /// The copy, and where it is built.
 #[derive(Debug)]
 pub(super) struct Replica {
@@ -46,7 +43,7 @@ impl Replica {
 
     /// The program that was built from it.
     pub(super) fn program(&self) -> PathBuf {
-        self.build.join("release/ringmesh")
+        self.build.join("debug/examples/verdicts")
     }
 
     /// Where the program's complaints go.
@@ -57,7 +54,7 @@ impl Replica {
     /// Builds the copy as it is now.
     pub(super) fn build(&self) -> Result<()> {
         let output = Command::new("cargo")
-            .args(["build", "--release", "--package", "ringmesh-cli"])
+            .args(["build", "--package", "ringmesh-sim", "--example", "verdicts"])
             .current_dir(&self.sources)
             .env("CARGO_TARGET_DIR", &self.build)
             // A mutation may leave something unused, which must stay a warning.
@@ -92,7 +89,7 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
         let name = entry?.file_name();
         let (from, to) = (from.join(&name), to.join(&name));
-        if is_left_out(&from)? {
+        if from.is_dir() && from.ends_with("target") {
             continue;
         }
         if from.is_dir() {
@@ -122,40 +119,4 @@ fn refresh(from: &Path, to: &Path) -> Result<()> {
 fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     removed.with_context(|| path.display().to_string())
-}
-
-/// Whether something in a copied folder is not copied: what was built there, and scenarios that are too large.
-fn is_left_out(path: &Path) -> Result<bool> {
-    let is_scenario = path.extension().is_some_and(|extension| extension == "toml")
-        && path.parent().is_some_and(|folder| folder.ends_with("simulations"));
-    if !is_scenario {
-        return Ok(path.is_dir() && path.ends_with("target"));
-    }
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    is_too_large(&text).with_context(|| path.display().to_string())
-}
-
-fn is_too_large(scenario: &str) -> Result<bool> {
-    let table: toml::Table = scenario.parse()?;
-    let nodes = table.get("topology").and_then(|topology| topology.get("nodes"));
-    let nodes = nodes.and_then(toml::Value::as_integer).context("it does not say topology.nodes")?;
-    Ok(nodes > NODES_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scenarios_of_more_than_two_hundred_hosts_are_left_out() {
-        let check = |nodes: u32, want: bool| {
-            let scenario = format!("title = \"a\"\n[topology]\nnodes = {nodes}\n");
-            assert_eq!(is_too_large(&scenario).expect("it says how many"), want, "{nodes}");
-        };
-        check(1, false);
-        check(200, false);
-        check(201, true);
-        check(10_000, true);
-        assert!(is_too_large("title = \"a\"").is_err());
-    }
 }
