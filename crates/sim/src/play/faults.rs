@@ -149,6 +149,7 @@ impl Stage {
         let side: HostSet = hosts.iter().copied().collect();
         let ids = self.world.links.split(&side, self.hosts());
         self.cuts.extend(ids.map(|id| (id, side.clone())));
+        self.cut_at = Some(self.now());
         self.end_later(length, Ending::Troubles(ids.to_vec(), Vec::new()));
         hosts
     }
@@ -282,6 +283,7 @@ impl Stage {
                     self.world.links.end(id);
                     if let Some(side) = self.cuts.remove(&id) {
                         self.healed.push((self.now(), side));
+                        self.whole_at = Some(self.now()).filter(|_| self.cuts.is_empty());
                     }
                 }
                 self.end_trouble(&hosts);
@@ -320,6 +322,9 @@ impl Stage {
     /// Ends every cut, loss and slowness.
     pub(crate) fn heal(&mut self) {
         let now = self.now();
+        if !self.cuts.is_empty() {
+            self.whole_at = Some(now);
+        }
         self.world.links.mend();
         self.world.links.config = merged(&crate::link::LinkConfig::default(), &self.scenario.links.default);
         self.healed.extend(core::mem::take(&mut self.cuts).into_values().map(|side| (now, side)));

@@ -438,6 +438,8 @@ fn metrics(stage: &Stage, watch: &Watch, agreed: Option<Instant>) -> BTreeMap<&'
         ("detection_p99_s", quantile(&record.detection_s, 0.99)),
         ("dissemination_p50_s", quantile(&record.dissemination_s, 0.5)),
         ("dissemination_p99_s", quantile(&record.dissemination_s, 0.99)),
+        ("alone_after_cut_mean_s", mean(&watch.alone_after_cut_s)),
+        ("agreed_after_heal_mean_s", mean(&watch.agreed_after_heal_s)),
         ("wrong_answer_worst_s", Some(watch.wrong_seconds.iter().copied().fold(0.0, f64::max))),
         ("wrong_lookups_share", Some(wrong_share(watch))),
         ("empty_answers_s", Some(watch.empty_seconds)),

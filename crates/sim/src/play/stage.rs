@@ -105,6 +105,9 @@ pub(crate) struct Stage {
     pub(crate) deaths: Vec<(Instant, usize)>,
     /// What was done, for the report.
     pub(crate) marks: Vec<FaultMark>,
+    /// When hosts were cut off, and when everything was whole again; taken by the watch.
+    pub(crate) cut_at: Option<Instant>,
+    pub(crate) whole_at: Option<Instant>,
     /// When a cut between these sets ended.
     pub(crate) healed: Vec<(Instant, HostSet)>,
     pub(crate) cuts: BTreeMap<TroubleId, HostSet>,
@@ -145,6 +148,8 @@ impl Stage {
             replayed: BTreeMap::new(),
             deaths: Vec::new(),
             marks: Vec::new(),
+            cut_at: None,
+            whole_at: None,
             healed: Vec::new(),
             cuts: BTreeMap::new(),
             is_truth_changed: true,

@@ -90,6 +90,10 @@ pub(crate) struct Watch {
     pub(crate) transcript: Transcript,
     pub(crate) complaints: Vec<String>,
     pub(crate) began_with: Traffic,
+    /// Seconds from a split until every observer counted its own side alone.
+    pub(crate) alone_after_cut_s: Vec<f64>,
+    /// Seconds from the end of all splits until every observer counted everybody.
+    pub(crate) agreed_after_heal_s: Vec<f64>,
     changes: Vec<Change>,
     asked: Vec<usize>,
     unasked: BTreeSet<usize>,
@@ -125,6 +129,8 @@ impl Watch {
             transcript: Transcript::default(),
             complaints: Vec::new(),
             began_with,
+            alone_after_cut_s: Vec::new(),
+            agreed_after_heal_s: Vec::new(),
             changes: Vec::new(),
             asked,
             unasked: BTreeSet::new(),
@@ -155,6 +161,7 @@ impl Watch {
         self.on_refusals(stage);
         let changed = stage.world.take_changed();
         self.unasked.extend(&changed);
+        self.follow_splits(stage);
         let is_truth_changed = core::mem::take(&mut stage.is_truth_changed);
         let asked = if is_truth_changed { self.asked.clone() } else { changed };
         for host in asked {
@@ -198,6 +205,33 @@ impl Watch {
             if death.first_probe.is_none() {
                 death.first_probe = stage.world.first_probed(death.host);
             }
+        }
+    }
+
+    /// How long it takes until each side of a split counts itself alone, and until both count everybody again.
+    fn follow_splits(&mut self, stage: &mut Stage) {
+        if stage.cut_at.is_none() && stage.whole_at.is_none() {
+            return;
+        }
+        self.ask_all_members(stage);
+        let counts_right = |stage: &Stage, observer: usize| {
+            let serving = &self.views[observer].serving;
+            (0..stage.hosts()).all(|subject| {
+                let should = stage.conditions[subject].runs_since.is_some()
+                    && stage.is_reachable(observer, subject);
+                serving.contains(subject) == should
+            })
+        };
+        if !(0..stage.hosts()).filter(|host| stage.is_well(*host)).all(|host| counts_right(stage, host)) {
+            return;
+        }
+        let now = stage.now();
+        let since = |at: Instant| now.since(at).as_secs_f64();
+        if let Some(at) = stage.whole_at.take() {
+            self.agreed_after_heal_s.push(since(at));
+            stage.cut_at = None;
+        } else if let Some(at) = stage.cut_at.take() {
+            self.alone_after_cut_s.push(since(at));
         }
     }
 
