@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringmesh_types::body::Body;
+use ringmesh_types::body::{Body, Standing};
 use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::ids::{Epoch, NodeId};
 use ringmesh_types::limits;
@@ -260,11 +260,13 @@ impl Registry {
                 page.add(&stored.document);
             }
         }
-        // What they hold alive and we know to be over (a leave they missed) is in none of our digests.
+        // A leave that they missed is in none of our digests. Nothing else of an owner that is not live is handed out: a
+        // hold that has ended, or a life that is over, would begin anew with them.
         for summary in have {
             let newer = self.stored(&summary.key).filter(|stored| {
                 let is_live = self.owners.get(&summary.key.owner).is_some_and(|owner| owner.is_live);
                 !is_live
+                    && says_leave(&stored.body)
                     && (stored.document.version, stored.document.body_hash())
                         > (summary.version, summary.body_hash)
             });
@@ -305,6 +307,13 @@ impl Registry {
 
 fn bucket(owner: NodeId) -> usize {
     usize::from(owner.as_bytes()[0])
+}
+
+fn says_leave(body: &Body) -> bool {
+    match body {
+        Body::Node(node) => node.standing == Standing::Left,
+        Body::Trust | Body::Services(_) | Body::Health(_) | Body::Forget(..) | Body::Opaque => false,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! How large and how fast: a mesh that knows itself, services whose health changes, some loss, and the wall clock.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
+
+use ringmesh_types::time::Instant;
 
 use crate::play::stage::Stage;
 use crate::scenario::{Fault, LinkPlan, LinkSpec, Scenario, ServicePlan, Start, Step, Topology, Who};
@@ -18,6 +21,8 @@ pub struct BenchPlan {
     pub changes_per_second: f64,
     /// Share of packets that get lost.
     pub loss: f64,
+    /// How many hosts die, one after another, evenly over the time but for its end.
+    pub deaths: usize,
 }
 
 /// What was measured.
@@ -41,10 +46,28 @@ pub struct BenchOutcome {
     pub messages: u64,
     /// The same for each host and virtual second.
     pub messages_per_node_per_s: f64,
+    /// Mean seconds from a death to the first probe of the dead host, and to the first accusation; if any died.
+    pub detection: Option<Detection>,
+}
+
+/// How fast deaths are noticed. SWIM (DSN 2002, 3.1): the first probe comes after one period in the mean, however large
+/// the mesh is; it is held unanswered at the end of its period.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// Deaths that were noticed.
+    pub deaths: usize,
+    /// Mean seconds to the first probe.
+    pub first_probe_mean_s: f64,
+    /// Mean seconds to the first accusation.
+    pub first_accusation_mean_s: f64,
 }
 
 /// Health checks of the instances come so often.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// How often the clock stops to look.
+const STEP: Duration = Duration::from_millis(500);
+/// A death is noticed within this time, but for one in a thousand.
+const UNNOTICED_MAX: Duration = Duration::from_secs(10);
 const MEBIBYTE: f64 = 1_048_576.0;
 
 /// Measures. `seconds` is a clock; `progress` is told the phase, and which share of it is done.
@@ -68,10 +91,11 @@ pub fn bench(
     let before = sent(&stage);
     let begun = seconds();
     let end = stage.begin.after(plan.length);
+    let mut deaths = Deaths::default();
     while stage.now() < end {
-        let next = stage.now().after(Duration::from_millis(500)).min(end);
+        let next = stage.now().after(STEP).min(end);
         stage.advance_to(next, &mut |_| {});
-        stage.world.events.clear();
+        deaths.look(&mut stage);
         stage.world.refusals.clear();
         let done = stage.now().since(stage.begin);
         progress("run", done.as_secs_f64() / plan.length.as_secs_f64());
@@ -89,6 +113,45 @@ pub fn bench(
         pair_bytes,
         messages,
         messages_per_node_per_s: messages as f64 / plan.nodes as f64 / virtual_s,
+        detection: deaths.conclude(),
+    }
+}
+
+/// Deaths, and what was first noticed of each.
+#[derive(Default)]
+struct Deaths(BTreeMap<usize, (Instant, Option<Instant>, Option<Instant>)>);
+
+impl Deaths {
+    fn look(&mut self, stage: &mut Stage) {
+        for (at, host) in core::mem::take(&mut stage.deaths) {
+            self.0.insert(host, (at, None, None));
+        }
+        for (host, (_, probed, _)) in &mut self.0 {
+            *probed = probed.or_else(|| stage.world.first_probed(*host));
+        }
+        for (at, _, event) in core::mem::take(&mut stage.world.events) {
+            let subject = stage.names.get(&event.subject).filter(|_| event.to == "Suspect");
+            if let Some((_, _, accused)) = subject.and_then(|subject| self.0.get_mut(subject)) {
+                accused.get_or_insert(at);
+            }
+        }
+    }
+
+    fn conclude(&self) -> Option<Detection> {
+        let noticed: Vec<(f64, f64)> = self
+            .0
+            .values()
+            .filter_map(|(at, probed, accused)| {
+                Some(((*probed)?.since(*at).as_secs_f64(), (*accused)?.since(*at).as_secs_f64()))
+            })
+            .collect();
+        let mean =
+            |pick: fn(&(f64, f64)) -> f64| noticed.iter().map(pick).sum::<f64>() / noticed.len() as f64;
+        (!noticed.is_empty()).then(|| Detection {
+            deaths: noticed.len(),
+            first_probe_mean_s: mean(|(probed, _)| *probed),
+            first_accusation_mean_s: mean(|(_, accused)| *accused),
+        })
     }
 }
 
@@ -105,7 +168,17 @@ fn scenario(plan: &BenchPlan) -> Scenario {
         label: None,
         line: 0,
     };
-    let changes = plan.instances > 0 && plan.changes_per_second > 0.0;
+    let has_changes = plan.instances > 0 && plan.changes_per_second > 0.0;
+    // The last to die should be noticed before the end.
+    let last = plan.length.saturating_sub(UNNOTICED_MAX);
+    let death = |index: usize| Step {
+        at: last * u32::try_from(index).unwrap_or(u32::MAX) / u32::try_from(plan.deaths).unwrap_or(u32::MAX),
+        fault: Fault::Crash { who: Who::parse("random 1").expect("a selector of this form") },
+        label: None,
+        line: 0,
+    };
+    let mut timeline: Vec<Step> = (0..plan.deaths.min(plan.nodes / 2)).map(death).collect();
+    timeline.extend(has_changes.then_some(churn));
     Scenario {
         name: "bench".to_owned(),
         title: String::new(),
@@ -126,7 +199,7 @@ fn scenario(plan: &BenchPlan) -> Scenario {
             default: LinkSpec { loss: Some(plan.loss), ..LinkSpec::default() },
             between: Vec::new(),
         },
-        timeline: if changes { vec![churn] } else { Vec::new() },
+        timeline,
         expect: Vec::new(),
     }
 }

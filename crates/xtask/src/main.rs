@@ -37,9 +37,22 @@ fn main() -> Result<()> {
     }
 }
 
+/// A program that does not see what cargo told this one about itself: build scripts would take it for theirs, and what
+/// was built would be built again.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
+    for (variable, _) in std::env::vars_os() {
+        let text = variable.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&variable);
+        }
+    }
+    command
+}
+
 /// Runs a program to its end.
 fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
-    let status = Command::new(program)
+    let status = self::program(program)
         .args(arguments)
         .envs(variables.iter().copied())
         .status()

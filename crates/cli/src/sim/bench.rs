@@ -31,6 +31,9 @@ pub(crate) struct BenchArgs {
     /// Which share of packets gets lost.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share)]
     loss: f64,
+    /// How many nodes die, one after another; at most half of them.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    deaths: u32,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         instances: args.instances as usize,
         changes_per_second: args.changes,
         loss: args.loss,
+        deaths: args.deaths as usize,
     };
     let outcome = bench(&plan, &|| begun.elapsed().as_secs_f64(), &mut |name, share| {
         *phase.lock().unwrap_or_else(PoisonError::into_inner) = (name, share);
@@ -74,6 +78,9 @@ fn print(args: &BenchArgs, outcome: &BenchOutcome) {
             "messages": messages,
             "pair_bytes": pair_bytes,
             "messages_per_node_per_s": each,
+            "deaths_noticed": outcome.detection.map(|detection| detection.deaths),
+            "first_probe_mean_s": outcome.detection.map(|detection| detection.first_probe_mean_s),
+            "first_accusation_mean_s": outcome.detection.map(|detection| detection.first_accusation_mean_s),
         });
         print_line(&object.to_string());
         return;
@@ -84,6 +91,12 @@ fn print(args: &BenchArgs, outcome: &BenchOutcome) {
     line("wall time", format!("{wall_s:.1} s, after {setup_s:.1} s of setting up"));
     line("speed", format!("×{speed:.2}"));
     line("memory", format!("{rss_mib:.0} MiB, {pair_bytes:.0} bytes for each pair of nodes"));
+    if let Some(detection) = outcome.detection {
+        let (probe, accusation) = (detection.first_probe_mean_s, detection.first_accusation_mean_s);
+        let says =
+            format!("first probe after {probe:.2} s, first accusation after {accusation:.2} s, in the mean");
+        line("deaths", format!("{} noticed: {says}", detection.deaths));
+    }
     line("messages", format!("{messages}, {each:.2} from each node in a second"));
 }
 

@@ -217,8 +217,8 @@ impl Watch {
         let counts_right = |stage: &Stage, observer: usize| {
             let serving = &self.views[observer].serving;
             (0..stage.hosts()).all(|subject| {
-                let should = stage.conditions[subject].runs_since.is_some()
-                    && stage.is_reachable(observer, subject);
+                let should =
+                    stage.conditions[subject].runs_since.is_some() && stage.is_reachable(observer, subject);
                 serving.contains(subject) == should
             })
         };

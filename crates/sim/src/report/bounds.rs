@@ -277,9 +277,10 @@ mod tests {
         let kept = with_bound(1, None, 5.0);
         let failure = Failure { line: Some(scenario.expect[0].line), says: "a ghost".to_owned() };
         let broken = Outcome { failures: vec![failure], ..kept.clone() };
-        assert!(bounds(&scenario, &[kept.clone()]).contains("✓ held"));
-        assert!(bounds(&scenario, &[broken.clone()]).contains("✗ failed"));
-        let both = bounds(&scenario, &[kept, broken]);
+        let outcomes = [kept, broken];
+        assert!(bounds(&scenario, &outcomes[..1]).contains("✓ held"));
+        assert!(bounds(&scenario, &outcomes[1..]).contains("✗ failed"));
+        let both = bounds(&scenario, &outcomes);
         assert!(both.contains("✗ failed with 1 of 2\u{a0}seeds"), "{both}");
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -53,7 +52,7 @@ impl Replica {
 
     /// Builds the copy as it is now.
     pub(super) fn build(&self) -> Result<()> {
-        let output = Command::new("cargo")
+        let output = crate::program("cargo")
             .args(["build", "--package", "ringmesh-sim", "--example", "verdicts"])
             .current_dir(&self.sources)
             .env("CARGO_TARGET_DIR", &self.build)
