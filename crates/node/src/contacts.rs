@@ -524,7 +524,8 @@ impl Node {
                 let ahead = receiver_ms.saturating_add(limits::EPOCH_AHEAD_MAX.as_secs() * 1_000);
                 if *epoch == me.epoch && me.epoch.0 > ahead && is_agreed {
                     self.contacts.refused_by.clear();
-                    self.change_epoch(now, epoch_known.unwrap_or_default().next(), cause);
+                    let known = epoch_known.unwrap_or_default().next();
+                    self.change_epoch(now, known.max(Epoch(*receiver_ms)), cause);
                 }
             }
             Refusal::Forgotten { epoch, floor } => {

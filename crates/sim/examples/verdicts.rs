@@ -1,5 +1,5 @@
 //! Plays scenarios or swarm seeds and prints one JSON object for each run: what tools judge a build by that want neither
-//! the agent nor its libraries in it. Usage: `verdicts scenarios FOLDER SEEDS HOST_SECONDS_MAX` or `verdicts swarm SEEDS`.
+//! the agent nor its libraries in it. Usage: `verdicts scenarios FOLDER SEEDS HOST_SECONDS_MAX` or `verdicts swarm FROM SEEDS`.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -26,16 +26,17 @@ fn main() -> Result<(), String> {
             side_by_side(plays.len(), |index| verdict(plays[index].1, plays[index].0));
             Ok(())
         }
-        ["swarm", seeds] => {
+        ["swarm", from, seeds] => {
+            let from = number(from)?;
             let seeds = usize::try_from(number(seeds)?).map_err(|error| error.to_string())?;
             side_by_side(seeds, |index| {
-                let outcome = swarm(index as u64 + 1);
+                let outcome = swarm(from + index as u64);
                 let is_passed = outcome.failure.is_none();
                 json!({"seed": outcome.seed, "passed": is_passed, "failure": outcome.failure})
             });
             Ok(())
         }
-        _ => Err("usage: verdicts scenarios FOLDER SEEDS HOST_SECONDS_MAX | swarm SEEDS".to_owned()),
+        _ => Err("usage: verdicts scenarios FOLDER SEEDS HOST_SECONDS_MAX | swarm FROM SEEDS".to_owned()),
     }
 }
 

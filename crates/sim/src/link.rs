@@ -211,6 +211,11 @@ impl Links {
         })
     }
 
+    /// Whether the two have a connection.
+    pub fn is_connected(&self, one: usize, other: usize) -> bool {
+        self.connected.contains(&key(one.min(other), one.max(other)))
+    }
+
     /// A host died: whoever speaks with it next has to connect first.
     pub fn disconnect(&mut self, host: usize) {
         let host = key(host, host).0;

@@ -10,6 +10,7 @@ use clap::{Args, value_parser};
 use ringmesh_sim::outcome::{Failure as PlayFailure, Outcome as Played};
 use ringmesh_sim::play::{Options, play};
 use ringmesh_sim::report;
+use ringmesh_sim::scenario::{Scenario, with_nodes};
 use serde_json::{Value, json};
 
 use super::board::{Board, Label};
@@ -74,7 +75,12 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
         print_line(&told.total.line(files.len(), begun.elapsed()));
     }
     if let Some((file, path)) = report_file.zip(args.report.as_ref()) {
-        let scenarios = files.into_iter().map(|file| file.scenario);
+        // Played with another number of nodes, a scenario is another one.
+        let as_played = |scenario: Scenario| match args.nodes {
+            Some(nodes) => with_nodes(&scenario, nodes as usize).unwrap_or(scenario),
+            None => scenario,
+        };
+        let scenarios = files.into_iter().map(|file| as_played(file.scenario));
         file.write(&report::page(&scenarios.zip(told.kept).collect::<Vec<_>>()))?;
         if !args.json {
             print_line(&format!("report: {}", path.display()));

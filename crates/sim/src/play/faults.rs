@@ -38,7 +38,8 @@ impl Stage {
             self.labels.insert(label, hosts.clone());
         }
         let from_s = self.seconds(self.now());
-        let until_s = length_of(&step.fault).map(|length| from_s + length.as_secs_f64());
+        let length = length_of(&step.fault, hosts.len());
+        let until_s = length.map(|length| from_s + length.as_secs_f64());
         let what = format!("{} {}", name_of(&step.fault), names(&hosts, self.hosts()));
         self.marks.push(FaultMark { from_s, until_s, what: what.trim_end().to_owned() });
     }
@@ -329,9 +330,7 @@ impl Stage {
         self.world.links.config = merged(&crate::link::LinkConfig::default(), &self.scenario.links.default);
         self.healed.extend(core::mem::take(&mut self.cuts).into_values().map(|side| (now, side)));
         for host in 0..self.hosts() {
-            if !self.world.is_frozen(host) {
-                self.world.slow(host, None);
-            }
+            self.world.slow(host, None);
             if core::mem::take(&mut self.conditions[host].troubles) > 0 {
                 self.conditions[host].well_since = Some(now);
             }
@@ -447,9 +446,13 @@ fn name_of(fault: &Fault) -> &'static str {
     }
 }
 
-/// How long it lasts, if it lasts.
-fn length_of(fault: &Fault) -> Option<Duration> {
+/// How long it lasts, if it lasts, when so many hosts are meant.
+fn length_of(fault: &Fault, hosts: usize) -> Option<Duration> {
     match fault {
+        Fault::Roll { down, every, .. } => {
+            let turns = u32::try_from(hosts.saturating_sub(1)).unwrap_or(u32::MAX);
+            Some(every.saturating_mul(turns).saturating_add(*down))
+        }
         Fault::Pause { length, .. } | Fault::Register { length, .. } => Some(*length),
         Fault::Restart { down, .. } => Some(*down),
         Fault::Slow { length, .. }
@@ -466,7 +469,6 @@ fn length_of(fault: &Fault) -> Option<Duration> {
         | Fault::Drain { length, .. } => *length,
         Fault::Crash { .. }
         | Fault::Start { .. }
-        | Fault::Roll { .. }
         | Fault::Stop { .. }
         | Fault::Leave { .. }
         | Fault::Wipe { .. }

@@ -65,7 +65,7 @@ impl Judge {
                     progress.is_seen = true;
                     progress.measured = delivered.map(|at| stage.seconds(at));
                     if delivered.is_none() {
-                        progress.wrong = Some("not all hosts have the same documents".to_owned());
+                        progress.wrong = document_difference(stage);
                     }
                 }
                 That::NotServed { who, from, until } => {
@@ -200,6 +200,36 @@ pub(crate) fn are_documents_equal(stage: &Stage) -> bool {
         .map(ringmesh_node::Node::root_digest);
     let first = roots.next();
     roots.all(|root| Some(root) == first)
+}
+
+/// Where the documents of two hosts differ.
+pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
+    let hosts: Vec<usize> =
+        (0..stage.hosts()).filter(|host| stage.is_well(*host) && !stage.conditions[*host].is_newer).collect();
+    let (first, first_node) = (*hosts.first()?, stage.world.node(*hosts.first()?)?);
+    for other in &hosts {
+        let node = stage.world.node(*other)?;
+        if node.root_digest() == first_node.root_digest() {
+            continue;
+        }
+        for (id, owner) in &stage.ids {
+            let list = |node: &ringmesh_node::Node| {
+                let documents = node.documents_of(*id);
+                let one = |document: &std::sync::Arc<ringmesh_types::document::Document>| {
+                    format!("{} {}", document.key.topic, document.version)
+                };
+                documents.iter().map(one).collect::<Vec<_>>().join(", ")
+            };
+            let (ours, theirs) = (list(first_node), list(node));
+            if ours != theirs {
+                return Some(format!(
+                    "of node-{owner}, node-{first} has {ours:?} and node-{other} {theirs:?}"
+                ));
+            }
+        }
+        return Some(format!("node-{first} and node-{other} do not count the same owners as live"));
+    }
+    None
 }
 
 fn someone_serves(stage: &Stage, watch: &Watch, hosts: &[usize]) -> Option<(usize, usize)> {

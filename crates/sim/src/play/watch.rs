@@ -441,7 +441,10 @@ impl Watch {
 /// What `observer` answers for a service.
 fn answer(stage: &Stage, observer: usize, snapshot: &Snapshot, name: &str) -> Answer {
     let truth = &stage.services[name];
-    let does_any_work = truth.iter().any(|served| stage.does_work(observer, served));
+    // Of a service whose agent is gone nobody can know who has not been told before.
+    let has_agent = |host: usize| stage.conditions[host].runs_since.is_some();
+    let does_any_work =
+        truth.iter().any(|served| has_agent(served.host) && stage.does_work(observer, served));
     let nothing =
         Answer { wrong: if does_any_work { 1.0 } else { 0.0 }, is_empty: true, names: BTreeSet::new() };
     let Some(service) = snapshot.services.get(name) else {

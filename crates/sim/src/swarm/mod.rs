@@ -124,9 +124,7 @@ fn heal_core(stage: &mut Stage) {
 /// What a healed core still lacks.
 fn what_is_missing(stage: &Stage, watch: &Watch) -> Option<String> {
     judge::disagreement(stage, watch)
-        .or_else(|| {
-            (!judge::are_documents_equal(stage)).then(|| "not all hosts have the same documents".to_owned())
-        })
+        .or_else(|| judge::document_difference(stage))
         .or_else(|| watch.wrong_answer(stage))
 }
 

@@ -37,7 +37,8 @@ pub(super) struct Running {
     pub(super) gate: Gate<SimChecker>,
     pub(super) asked_by: BTreeMap<Ticket, Asker>,
     pub(super) wake: Option<Instant>,
-    pub(super) frozen: Option<Vec<Due>>,
+    /// Until when it is frozen, and what waits for that.
+    pub(super) frozen: Option<(Instant, Vec<Due>)>,
 }
 
 /// Who asked: a reply finds only the life that did.

@@ -79,7 +79,16 @@ const WALL_START: u64 = 1_767_225_600_000;
 
 #[derive(Debug)]
 enum What {
-    Arrives { from: usize, message: Message },
+    Arrives {
+        from: usize,
+        message: Message,
+    },
+    /// What could not be delivered on a stream is sent again.
+    Resends {
+        to: usize,
+        message: Message,
+        tries: u32,
+    },
     Fails(Ticket),
     Wakes,
     Probed(ProbeId, Outcome),
@@ -263,10 +272,12 @@ impl World {
 
     /// Freezes a host for `length`: nothing comes in or out and no timer fires, then everything at once.
     pub fn freeze(&mut self, host: usize, length: Duration) {
+        let until = self.now.after(length);
         if let Some(running) = &mut self.hosts[host].running {
-            running.frozen = Some(Vec::new());
+            let (frozen_until, _) = running.frozen.get_or_insert_with(|| (until, Vec::new()));
+            *frozen_until = until.max(*frozen_until);
             let life = self.hosts[host].life;
-            self.queue.arm(self.now.after(length), Due { host, life, what: What::Thaws });
+            self.queue.arm(until, Due { host, life, what: What::Thaws });
         }
     }
 
@@ -469,7 +480,12 @@ impl World {
     fn deliver(&mut self, due: Due) {
         let is_arrival = match &due.what {
             What::Arrives { message, .. } => !matches!(message, Message::Response(..)),
-            What::Fails(_) | What::Wakes | What::Probed(..) | What::Persisted(..) | What::Thaws => false,
+            What::Resends { .. }
+            | What::Fails(_)
+            | What::Wakes
+            | What::Probed(..)
+            | What::Persisted(..)
+            | What::Thaws => false,
         };
         let Some(host) = self.hosts.get_mut(due.host).filter(|host| is_arrival || host.life == due.life)
         else {
@@ -479,12 +495,14 @@ impl World {
             return;
         };
         if matches!(due.what, What::Thaws) {
-            for held in running.frozen.take().unwrap_or_default() {
+            let now = self.now;
+            let thawed = running.frozen.take_if(|(until, _)| *until <= now);
+            for held in thawed.map(|(_, held)| held).unwrap_or_default() {
                 self.deliver(held);
             }
             return;
         }
-        if let Some(held) = &mut running.frozen {
+        if let Some((_, held)) = &mut running.frozen {
             held.push(due);
             return;
         }
@@ -501,6 +519,7 @@ impl World {
         self.record(&due);
         match due.what {
             What::Arrives { from, message } => self.arrive(due.host, from, message),
+            What::Resends { to, message, tries } => self.send_again(due.host, to, message, tries),
             What::Fails(ticket) => {
                 let result = Err("no answer in time".to_owned());
                 self.input(due.host, Input::Response { ticket, result });

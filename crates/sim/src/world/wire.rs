@@ -18,6 +18,13 @@ use ringmesh_types::wire::{self, Channel};
 use super::host::{Asker, Endpoint};
 use super::{REQUEST_TIMEOUT, What, World};
 
+/// The probe time-out of a QUIC connection that has measured nothing yet (RFC 9002, 6.2.2); it doubles.
+const RESEND_AFTER: Duration = Duration::from_secs(1);
+/// A dial gives up after 1.5 s: what it sends is sent twice.
+const REDIALS_MAX: u32 = 1;
+/// A connection over which nothing comes for 10 s is dead: its last try comes after 1 + 2 + 4 s.
+const RESENDS_MAX: u32 = 3;
+
 #[derive(Debug)]
 pub(super) enum Message {
     Datagram(Vec<u8>),
@@ -172,9 +179,28 @@ impl World {
         let sent = &mut self.hosts[from].sent;
         sent.messages += 1;
         sent.bytes += bytes as u64 + passage.extra_bytes;
+        self.travel(from, to, message, passage.arrives, 0);
+    }
+
+    /// QUIC sends again what is not acknowledged: over a connection that is there until it counts as dead, and while one
+    /// is being made until the dial gives up.
+    pub(super) fn send_again(&mut self, from: usize, to: usize, message: Message, tries: u32) {
+        let bytes = message.bytes().len();
+        let passage = self.links.stream(&mut self.rng, self.now, (from, to), bytes);
+        self.hosts[from].sent.bytes += bytes as u64 + passage.extra_bytes;
+        self.travel(from, to, message, passage.arrives, tries);
+    }
+
+    fn travel(&mut self, from: usize, to: usize, message: Message, arrives: Option<Duration>, tries: u32) {
         let held = self.hosts[from].held(self.now);
-        if let Some(delay) = passage.arrives {
+        if let Some(delay) = arrives {
             self.schedule(to, held + delay, What::Arrives { from, message });
+            return;
+        }
+        let most = if self.links.is_connected(from, to) { RESENDS_MAX } else { REDIALS_MAX };
+        if tries < most {
+            let after = RESEND_AFTER * (1 << tries);
+            self.schedule(from, after, What::Resends { to, message, tries: tries + 1 });
         }
     }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::replica::Replica;
 
 /// What judges, one after the other.
-const SUITES: [&[&str]; 2] = [&["scenarios", "simulations", "4", "7000"], &["swarm", "200"]];
+const SUITES: [&[&str]; 2] = [&["scenarios", "simulations", "4", "7000"], &["swarm", "1", "200"]];
 /// A suite that has not ended after this time is ended.
 pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(600);
 /// Kibibytes of data that a suite may hold: a storm of messages should end the suite and not the machine.
