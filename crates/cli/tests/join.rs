@@ -89,10 +89,8 @@ fn owner(ca: &Authority, number: usize, addr: SocketAddr) -> (Owner, Credentials
     let health =
         instances.iter().map(|instance| InstanceHealth { id: instance.id.clone(), endpoints: vec![passing] });
     let health = HealthBody { instances: health.collect() };
-    let services = ServicesBody {
-        instances: instances.into_iter().map(std::sync::Arc::new).collect(),
-        is_node_draining: false,
-    };
+    let services =
+        ServicesBody { instances: instances.into_iter().map(Arc::new).collect(), is_node_draining: false };
     let id = credentials.id;
     let documents = vec![
         sealed(&sealer, id, Topic::TRUST, trust_body(&credentials, &sealer).expect("vouches")),

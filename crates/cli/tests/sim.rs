@@ -259,7 +259,7 @@ fn a_report_is_one_page_and_leaves_nothing_beside_it() {
     let output = sim(&["run", &agrees, &fails, "--seeds", "1", "--report", &page, "--json"]);
     assert_eq!(code(&output), 1, "one of them fails, and there is a report all the same");
     let html = std::fs::read_to_string(&page).expect("is there").to_lowercase();
-    assert_eq!(html.matches("<iframe ").count(), 2);
+    assert!(html.contains("three hosts agree"), "both scenarios are on the page");
     assert!(html.contains("a dead host serves") && html.trim_end().ends_with("</html>"));
 }
 
@@ -304,7 +304,20 @@ fn a_benchmark_is_one_object() {
     let output = sim(&[&arguments[..], &["--json"]].concat());
     assert_eq!(code(&output), 0, "{}", complained(&output));
     let objects = objects(&output);
-    let shape = ["messages", "nodes", "pair_bytes", "rss_mib", "setup_s", "speed", "virtual_s", "wall_s"];
+    let shape = [
+        "deaths_noticed",
+        "first_accusation_mean_s",
+        "first_probe_mean_s",
+        "messages",
+        "messages_per_node_per_s",
+        "nodes",
+        "pair_bytes",
+        "rss_mib",
+        "setup_s",
+        "speed",
+        "virtual_s",
+        "wall_s",
+    ];
     assert_eq!(objects.len(), 1);
     assert_eq!(keys(&objects[0]), shape, "{}", objects[0]);
     assert_eq!(objects[0]["nodes"], 20);

@@ -42,7 +42,7 @@ pub(super) fn read_all(given: &[PathBuf]) -> Result<Vec<ScenarioFile>, Failure> 
     Err(Failure::usage(format!("nothing is played, because of mistakes:\n{}", mistakes.join("\n"))))
 }
 
-/// The scenario files of a folder, sorted; at least one.
+/// The scenario files of a folder, by name; at least one.
 pub(super) fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let entries = std::fs::read_dir(folder)
         .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", folder.display())))?;
@@ -51,7 +51,7 @@ pub(super) fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     if paths.is_empty() {
         return Err(Failure::usage(format!("{}: there is no scenario (*.toml) in it", folder.display())));
     }
-    paths.sort();
+    paths.sort_by(|one, other| one.file_stem().cmp(&other.file_stem()));
     Ok(paths)
 }
 

@@ -263,8 +263,8 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "seeds-tried-once",
         breaks: "A seed that did not answer at first is never asked again.",
         file: "crates/node/src/contacts.rs",
-        find: "seed.back_off(now, SEED_BACKOFF.1, jitter);",
-        replace: "seed.back_off(now, SEED_BACKOFF.1, jitter);
+        find: "seed.back_off(now, most, jitter);",
+        replace: "seed.back_off(now, most, jitter);
             seed.next = now.after(Duration::from_secs(1 << 30));",
     },
     Mutation {
@@ -322,8 +322,8 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "repair-hundredfold",
         breaks: "A mesh that agrees compares its documents a hundred times as often.",
         file: "crates/node/src/repair.rs",
-        find: "self.rng.random_range(10_000..30_000)",
-        replace: "self.rng.random_range(100..300)",
+        find: "const USUAL_MS: core::ops::Range<u64> = 10_000..30_000;",
+        replace: "const USUAL_MS: core::ops::Range<u64> = 100..300;",
     },
     Mutation {
         name: "drain-ignored",
