@@ -191,7 +191,7 @@ async fn exec(command: &[String]) -> io::Result<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::responder::{Responder, run as respond};
+    use crate::responder::{Responder, bind};
 
     fn spec(kind: CheckKind, timeout_ms: u64) -> CheckSpec {
         CheckSpec {
@@ -220,39 +220,37 @@ mod tests {
         }
     }
 
-    /// Probes until it is good, because a responder takes a moment to bind.
-    async fn becomes_good(endpoint: &Endpoint, spec: &CheckSpec) -> bool {
-        for token in 0..100 {
-            if matches!(probe(endpoint, spec, token).await, Outcome::Good { .. }) {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        false
+    /// Serves a responder that is bound when this returns: what comes before it serves waits in its socket.
+    async fn serve(responder: Responder) {
+        tokio::spawn(bind(responder).await.expect("binds").serve());
+    }
+
+    async fn is_good(endpoint: &Endpoint, spec: &CheckSpec) -> bool {
+        matches!(probe(endpoint, spec, 1).await, Outcome::Good { .. })
     }
 
     #[tokio::test]
     async fn every_kind_of_service_is_found_well() {
         let (sip, ng, web) = (free().await, free().await, free().await);
-        tokio::spawn(respond(Responder::Sip { udp_tcp: sip }));
-        tokio::spawn(respond(Responder::Rtpengine { ng }));
-        tokio::spawn(respond(Responder::Limiter { http: web }));
+        serve(Responder::Sip { udp_tcp: sip }).await;
+        serve(Responder::Rtpengine { ng }).await;
+        serve(Responder::Limiter { http: web }).await;
         let accept = || CheckKind::Sip { accept: Vec::new() };
-        assert!(becomes_good(&endpoint(Transport::Udp, sip), &spec(accept(), 500)).await, "sip over udp");
-        assert!(becomes_good(&endpoint(Transport::Tcp, sip), &spec(accept(), 500)).await, "sip over tcp");
+        assert!(is_good(&endpoint(Transport::Udp, sip), &spec(accept(), 5_000)).await, "sip over udp");
+        assert!(is_good(&endpoint(Transport::Tcp, sip), &spec(accept(), 5_000)).await, "sip over tcp");
         assert!(
-            becomes_good(&endpoint(Transport::Udp, ng), &spec(CheckKind::Rtpengine, 500)).await,
+            is_good(&endpoint(Transport::Udp, ng), &spec(CheckKind::Rtpengine, 5_000)).await,
             "rtpengine"
         );
-        assert!(becomes_good(&endpoint(Transport::Tcp, web), &spec(CheckKind::Tcp, 500)).await, "tcp");
+        assert!(is_good(&endpoint(Transport::Tcp, web), &spec(CheckKind::Tcp, 5_000)).await, "tcp");
         let get = |path: &str, expect| CheckKind::Http { path: path.to_owned(), expect };
         let web = endpoint(Transport::Tcp, web);
-        assert!(becomes_good(&web, &spec(get("/health", Vec::new()), 500)).await, "http");
-        assert!(becomes_good(&web, &spec(get("/nowhere", vec![404]), 500)).await, "an expected 404");
+        assert!(is_good(&web, &spec(get("/health", Vec::new()), 5_000)).await, "http");
+        assert!(is_good(&web, &spec(get("/nowhere", vec![404]), 5_000)).await, "an expected 404");
         let outcome = probe(&web, &spec(get("/nowhere", Vec::new()), 500), 1).await;
         assert_eq!(outcome, Outcome::Bad { detail: "HTTP 404".to_owned() });
         let run = |command: &str| CheckKind::Exec { command: vec![command.to_owned()] };
-        assert!(becomes_good(&web, &spec(run("true"), 2_000)).await, "exec");
+        assert!(is_good(&web, &spec(run("true"), 2_000)).await, "exec");
         assert!(matches!(probe(&web, &spec(run("false"), 2_000), 1).await, Outcome::Bad { .. }));
     }
 

@@ -47,23 +47,50 @@ pub enum Responder {
     },
 }
 
+/// A responder whose addresses are bound: whoever asks from now on is answered once it serves.
+#[derive(Debug)]
+pub enum Bound {
+    /// [`Responder::Sip`].
+    Sip(UdpSocket, TcpListener),
+    /// [`Responder::Rtpengine`].
+    Rtpengine(UdpSocket),
+    /// [`Responder::Limiter`].
+    Limiter(TcpListener),
+}
+
+/// Binds what `responder` listens on.
+///
+/// # Errors
+/// An address cannot be bound; the text names the address and the cause. Nothing is bound then.
+pub async fn bind(responder: Responder) -> io::Result<Bound> {
+    Ok(match responder {
+        Responder::Sip { udp_tcp } => Bound::Sip(bind_udp(udp_tcp).await?, bind_tcp(udp_tcp).await?),
+        Responder::Rtpengine { ng } => Bound::Rtpengine(bind_udp(ng).await?),
+        Responder::Limiter { http } => Bound::Limiter(bind_tcp(http).await?),
+    })
+}
+
+impl Bound {
+    /// Serves until the future is dropped.
+    ///
+    /// # Errors
+    /// If the HTTP server ends by itself.
+    pub async fn serve(self) -> io::Result<()> {
+        match self {
+            Self::Sip(datagrams, streams) => serve_sip(&datagrams, &streams).await,
+            Self::Rtpengine(datagrams) => serve_datagrams(&datagrams, ng::pong).await,
+            Self::Limiter(streams) => return serve_limiter(streams).await,
+        }
+        Ok(())
+    }
+}
+
 /// Serves `responder` until the future is dropped.
 ///
 /// # Errors
-/// An address cannot be bound; the text names the address and the cause. Nothing is served then.
+/// As [`bind`] and [`Bound::serve`].
 pub async fn run(responder: Responder) -> io::Result<()> {
-    match responder {
-        Responder::Sip { udp_tcp } => {
-            let (datagrams, streams) = (bind_udp(udp_tcp).await?, bind_tcp(udp_tcp).await?);
-            serve_sip(&datagrams, &streams).await;
-            Ok(())
-        }
-        Responder::Rtpengine { ng } => {
-            serve_datagrams(&bind_udp(ng).await?, ng::pong).await;
-            Ok(())
-        }
-        Responder::Limiter { http } => serve_limiter(bind_tcp(http).await?).await,
-    }
+    bind(responder).await?.serve().await
 }
 
 async fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -2,6 +2,12 @@
 
 use std::collections::BTreeMap;
 
+/// The least of `sorted` values that `share` of them, 0 to 1, do not exceed (nearest rank).
+pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
 /// One run of one scenario with one seed.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {

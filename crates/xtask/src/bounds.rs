@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use ringmesh_sim::outcome::quantile;
 use ringmesh_sim::scenario::{Fault, LinkSpec, Scenario, Start, Step, That};
 use serde_json::Value;
 
@@ -204,34 +205,10 @@ fn happened_before(scenario: &Scenario, moment: Duration) -> Duration {
     times.chain([begun]).filter(|at| *at < moment).max().unwrap_or_default()
 }
 
-/// How long a fault lasts, if it ends by itself.
+/// How long what a fault does lasts, if it ends by itself.
 fn length(scenario: &Scenario, fault: &Fault) -> Option<Duration> {
-    match fault {
-        Fault::Pause { length, .. } | Fault::Register { length, .. } => Some(*length),
-        Fault::Restart { down, .. } => Some(*down),
-        Fault::Stop { .. } => Some(scenario.topology.hold),
-        Fault::Slow { length, .. }
-        | Fault::DiskFull { length, .. }
-        | Fault::Lie { length, .. }
-        | Fault::Split { length, .. }
-        | Fault::OneWay { length, .. }
-        | Fault::Loss { length, .. }
-        | Fault::Links { length, .. }
-        | Fault::ServiceDown { length, .. }
-        | Fault::Flap { length, .. }
-        | Fault::ServiceSlow { length, .. }
-        | Fault::Churn { length, .. }
-        | Fault::Drain { length, .. } => *length,
-        Fault::Crash { .. }
-        | Fault::Start { .. }
-        | Fault::Roll { .. }
-        | Fault::Leave { .. }
-        | Fault::Wipe { .. }
-        | Fault::Clock { .. }
-        | Fault::Clash { .. }
-        | Fault::Newer { .. }
-        | Fault::Heal => None,
-    }
+    let is_stop = matches!(fault, Fault::Stop { .. });
+    if is_stop { Some(scenario.topology.hold) } else { fault.length() }
 }
 
 /// The largest share of packets that ever gets lost anywhere.
@@ -288,8 +265,7 @@ fn figures(scenario: &Scenario, runs: &[Value]) -> Result<Vec<Figures>> {
 impl Figures {
     /// The least measured value that `share` of all do not exceed (nearest rank).
     fn quantile(&self, share: f64) -> f64 {
-        let rank = (share * self.measured.len() as f64).ceil() as usize;
-        self.measured.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+        quantile(&self.measured, share).unwrap_or_default()
     }
 
     /// Whether nothing was allowed, and nothing came.

@@ -120,38 +120,16 @@ fn missing(given: &Path) -> Failure {
 fn near(wanted: &str, names: Vec<String>) -> Vec<String> {
     let edits_max = (wanted.chars().count() / 3).max(2);
     let is_part = |name: &str| wanted.len() > 2 && (name.contains(wanted) || wanted.contains(name));
-    let mut near: Vec<(usize, String)> = names.into_iter().map(|name| (edits(wanted, &name), name)).collect();
+    let mut near: Vec<(usize, String)> =
+        names.into_iter().map(|name| (strsim::levenshtein(wanted, &name), name)).collect();
     near.retain(|(edits, name)| *edits <= edits_max || is_part(name));
     near.sort();
     near.into_iter().take(SUGGESTIONS_MAX).map(|(_, name)| name).collect()
 }
 
-/// Levenshtein's distance: how many letters to put in, take out or replace.
-fn edits(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, other) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edits_are_counted() {
-        for (from, to, expect) in [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3)] {
-            assert_eq!(edits(from, to), expect, "{from} {to}");
-        }
-    }
 
     #[test]
     fn names_that_may_have_been_meant_come_nearest_first() {

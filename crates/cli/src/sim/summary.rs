@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::path::Path;
 
-use ringmesh_sim::outcome::{Failure, Outcome as Played};
+use ringmesh_sim::outcome::{Failure, Outcome as Played, quantile};
 
 use super::files::ScenarioFile;
 use super::{count, speed, verdict};
@@ -143,12 +143,6 @@ fn located(path: &Path, failure: &Failure) -> String {
         Some(line) => format!("{path}:{line}: {}", failure.says),
         None => format!("{path}: {}", failure.says),
     }
-}
-
-/// The least value that `share` of all do not exceed (nearest rank).
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied()
 }
 
 fn with_unit(value: f64, unit: &str) -> String {

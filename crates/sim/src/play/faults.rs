@@ -207,9 +207,12 @@ impl Stage {
     }
 
     fn crash(&mut self, host: usize) {
-        if self.conditions[host].runs_since.take().is_some() {
+        // A VM dies with its services, though its agent may be away for a restart.
+        let condition = &mut self.conditions[host];
+        condition.is_up = false;
+        condition.is_away = false;
+        if condition.runs_since.take().is_some() {
             self.world.crash(host);
-            self.conditions[host].is_up = false;
             self.deaths.push((self.now(), host));
         }
     }
@@ -448,35 +451,11 @@ fn name_of(fault: &Fault) -> &'static str {
 
 /// How long it lasts, if it lasts, when so many hosts are meant.
 fn length_of(fault: &Fault, hosts: usize) -> Option<Duration> {
-    match fault {
-        Fault::Roll { down, every, .. } => {
-            let turns = u32::try_from(hosts.saturating_sub(1)).unwrap_or(u32::MAX);
-            Some(every.saturating_mul(turns).saturating_add(*down))
-        }
-        Fault::Pause { length, .. } | Fault::Register { length, .. } => Some(*length),
-        Fault::Restart { down, .. } => Some(*down),
-        Fault::Slow { length, .. }
-        | Fault::DiskFull { length, .. }
-        | Fault::Lie { length, .. }
-        | Fault::Split { length, .. }
-        | Fault::OneWay { length, .. }
-        | Fault::Loss { length, .. }
-        | Fault::Links { length, .. }
-        | Fault::ServiceDown { length, .. }
-        | Fault::Flap { length, .. }
-        | Fault::ServiceSlow { length, .. }
-        | Fault::Churn { length, .. }
-        | Fault::Drain { length, .. } => *length,
-        Fault::Crash { .. }
-        | Fault::Start { .. }
-        | Fault::Stop { .. }
-        | Fault::Leave { .. }
-        | Fault::Wipe { .. }
-        | Fault::Clock { .. }
-        | Fault::Clash { .. }
-        | Fault::Newer { .. }
-        | Fault::Heal => None,
-    }
+    let Fault::Roll { down, every, .. } = fault else {
+        return fault.length();
+    };
+    let turns = u32::try_from(hosts.saturating_sub(1)).unwrap_or(u32::MAX);
+    Some(every.saturating_mul(turns).saturating_add(*down))
 }
 
 /// Hosts in few words.

@@ -9,7 +9,7 @@ use super::faults::names;
 use super::stage::Stage;
 use super::watch::{Death, Watch, total};
 use crate::link::HostSet;
-use crate::outcome::{Bound, Failure, Outcome};
+use crate::outcome::{Bound, Failure, Outcome, quantile};
 use crate::scenario::{Expectation, Scenario, That, Who};
 
 /// What is known of an expectation while the run goes on.
@@ -19,8 +19,8 @@ struct Progress {
     wrong: Option<String>,
     /// What was measured, in the unit of the bound.
     measured: Option<f64>,
-    /// The moment it is about has been looked at.
-    is_seen: bool,
+    /// Somebody was asked about somebody, at a moment that it is about.
+    is_checked: bool,
 }
 
 /// Looks at a run as it goes on, and says what came of it.
@@ -52,26 +52,34 @@ impl Judge {
             let at = now.since(stage.begin);
             let is_within =
                 |from: Duration, until: Option<Duration>| at >= from && until.is_none_or(|until| at <= until);
+            let is_anybody_well = (0..stage.hosts()).any(|host| stage.is_well(host));
             let agreed = self.agreed_since;
             let delivered = self.delivered_since;
             let progress = &mut self.progress[index];
             match that {
-                That::Converged { by } if at >= by && !progress.is_seen => {
-                    progress.is_seen = true;
+                That::Converged { by } if at >= by && !progress.is_checked => {
+                    progress.is_checked = true;
                     progress.measured = agreed.map(|at| stage.seconds(at));
                     progress.wrong = disagreement.clone();
+                    if !is_anybody_well {
+                        progress.wrong = Some(NOBODY_ASKED.to_owned());
+                    }
                 }
-                That::Delivered { by } if at >= by && !progress.is_seen => {
-                    progress.is_seen = true;
+                That::Delivered { by } if at >= by && !progress.is_checked => {
+                    progress.is_checked = true;
                     progress.measured = delivered.map(|at| stage.seconds(at));
                     if delivered.is_none() {
                         progress.wrong = document_difference(stage);
+                    }
+                    if !is_anybody_well {
+                        progress.wrong = Some(NOBODY_ASKED.to_owned());
                     }
                 }
                 That::NotServed { who, from, until } => {
                     let hosts = stage.resolve(&who);
                     let server = someone_serves(stage, watch, &hosts);
                     let is_over = until.is_some_and(|until| at > until);
+                    progress.is_checked |= is_within(from, until) && can_ask(stage, &hosts, Asked::Others);
                     if let Some((observer, host)) = server.filter(|_| !is_over) {
                         progress.measured = Some(stage.seconds(now));
                         if at >= from && progress.wrong.is_none() {
@@ -83,28 +91,40 @@ impl Judge {
                 }
                 That::Served { who, from, until } if is_within(from, until) && progress.wrong.is_none() => {
                     let hosts = stage.resolve(&who);
+                    progress.is_checked |= can_ask(stage, &hosts, Asked::Everybody);
                     if let Some((observer, host)) = someone_lacks(stage, watch, &hosts) {
                         let seconds = stage.seconds(now);
                         progress.wrong =
                             Some(format!("node-{observer} does not count node-{host} at {seconds:.1} s"));
                     }
                 }
-                That::Seen { who, state, at: when } if at >= when && !progress.is_seen => {
-                    progress.is_seen = true;
+                That::Seen { who, state, at: when } if at >= when && !progress.is_checked => {
+                    progress.is_checked = true;
                     let hosts = stage.resolve(&who);
-                    progress.wrong = someone_sees_otherwise(stage, &hosts, &state);
+                    progress.wrong = if can_ask(stage, &hosts, Asked::Others) {
+                        someone_sees_otherwise(stage, &hosts, &state)
+                    } else {
+                        Some(NOBODY_ASKED.to_owned())
+                    };
                 }
                 That::NeverEmpty { service, from } if at >= from && progress.wrong.is_none() => {
-                    let empty = (0..stage.hosts()).filter(|host| stage.is_asked(*host)).find(|host| {
-                        watch.views[*host].answers.get(&service).is_some_and(|answer| answer.is_empty)
+                    let mut answers = (0..stage.hosts())
+                        .filter(|host| stage.is_asked(*host))
+                        .filter_map(|host| Some((host, watch.views[host].answers.get(&service)?)));
+                    let mut any = false;
+                    let empty = answers.find(|(_, answer)| {
+                        any = true;
+                        answer.is_empty
                     });
-                    if let Some(observer) = empty {
+                    progress.is_checked |= any;
+                    if let Some((observer, _)) = empty {
                         let seconds = stage.seconds(now);
                         progress.wrong =
                             Some(format!("node-{observer} answers nothing for {service} at {seconds:.1} s"));
                     }
                 }
                 That::NoGhost { from } if at >= from && progress.wrong.is_none() => {
+                    progress.is_checked |= (0..stage.hosts()).any(|host| stage.is_asked(host));
                     if let Some((observer, ghost)) = ghost(stage, watch) {
                         let seconds = stage.seconds(now);
                         progress.wrong = Some(format!(
@@ -165,6 +185,24 @@ impl Judge {
             record: watch.record,
         }
     }
+}
+
+/// What is wrong with an expectation about which nobody could be asked.
+const NOBODY_ASKED: &str =
+    "it was never checked: there was nobody to ask, or nobody to ask about, at that time";
+
+/// Who may be asked about some hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Everybody,
+    /// Not they themselves.
+    Others,
+}
+
+/// Whether there is somebody to ask, and somebody to ask about.
+fn can_ask(stage: &Stage, about: &[usize], whom: Asked) -> bool {
+    let is_meant = |host: &usize| whom == Asked::Everybody || !about.contains(host);
+    !about.is_empty() && (0..stage.hosts()).filter(is_meant).any(|host| stage.is_asked(host))
 }
 
 fn hold_since(since: &mut Option<Instant>, holds: bool, now: Instant) {
@@ -295,7 +333,8 @@ fn conclude_one(
     stage: &mut Stage,
     watch: &Watch,
 ) -> Vec<(Bound, Option<String>)> {
-    let wrong = progress.wrong.clone();
+    let unchecked = || (!progress.is_checked).then(|| NOBODY_ASKED.to_owned());
+    let wrong = progress.wrong.clone().or_else(unchecked);
     let at_most = |what: String, measured: f64, allowed: f64, unit: &'static str| {
         let wrong = (measured > allowed)
             .then(|| format!("{measured:.3} {unit}, at most {allowed} {unit} is allowed"));
@@ -339,6 +378,9 @@ fn conclude_one(
             {
                 *wrong = Some(says);
             }
+            if !watch.has_seen_changes {
+                found[0].1 = Some("it was never checked: no endpoint's health changed".to_owned());
+            }
             found
         }
         That::WrongSeconds { at_most: allowed } => {
@@ -379,7 +421,8 @@ fn never_removed(who: &Who, stage: &mut Stage, watch: &Watch) -> Vec<(Bound, Opt
     let is_meant = |host: usize| hosts.contains(host);
     let removed =
         watch.removals.iter().filter(|removal| removal.is_false && is_meant(removal.subject)).count();
-    let says = first_removal(stage, watch, is_meant);
+    let nobody = hosts.is_empty().then(|| NOBODY_ASKED.to_owned());
+    let says = first_removal(stage, watch, is_meant).or(nobody);
     vec![(bound(format!("{who} declared Down while well"), Some(removed as f64), 0.0, ""), says)]
 }
 
@@ -418,6 +461,9 @@ fn detected(within: Duration, stage: &Stage, watch: &Watch) -> Vec<(Bound, Optio
         wrong = late.or(wrong);
     }
     let measured = (!watch.record.detection_s.is_empty()).then_some(slowest);
+    if watch.deaths.is_empty() {
+        wrong = Some("it was never checked: nobody died".to_owned());
+    }
     vec![(bound("a death known to all within".to_owned(), measured, allowed, "s"), wrong)]
 }
 
@@ -433,12 +479,10 @@ fn traffic(stage: &Stage, watch: &Watch) -> (f64, f64) {
     ((sum.bytes - began.bytes) as f64 / host_seconds, messages as f64 / host_seconds)
 }
 
-/// The value below which this share of all lies.
-fn quantile(values: &[f64], share: f64) -> Option<f64> {
+fn quantile_of(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
-    sorted.get(index).copied()
+    quantile(&sorted, share)
 }
 
 fn metrics(stage: &Stage, watch: &Watch, agreed: Option<Instant>) -> BTreeMap<&'static str, f64> {
@@ -464,10 +508,10 @@ fn metrics(stage: &Stage, watch: &Watch, agreed: Option<Instant>) -> BTreeMap<&'
         ("first_accusation_mean_s", mean(&record.first_accusation_s)),
         ("first_down_mean_s", mean(&firsts)),
         ("last_down_mean_s", mean(&lasts)),
-        ("detection_p50_s", quantile(&record.detection_s, 0.5)),
-        ("detection_p99_s", quantile(&record.detection_s, 0.99)),
-        ("dissemination_p50_s", quantile(&record.dissemination_s, 0.5)),
-        ("dissemination_p99_s", quantile(&record.dissemination_s, 0.99)),
+        ("detection_p50_s", quantile_of(&record.detection_s, 0.5)),
+        ("detection_p99_s", quantile_of(&record.detection_s, 0.99)),
+        ("dissemination_p50_s", quantile_of(&record.dissemination_s, 0.5)),
+        ("dissemination_p99_s", quantile_of(&record.dissemination_s, 0.99)),
         ("alone_after_cut_mean_s", mean(&watch.alone_after_cut_s)),
         ("agreed_after_heal_mean_s", mean(&watch.agreed_after_heal_s)),
         ("wrong_answer_worst_s", Some(watch.wrong_seconds.iter().copied().fold(0.0, f64::max))),

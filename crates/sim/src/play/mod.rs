@@ -53,7 +53,7 @@ pub fn play(
     };
     let mut stage = Stage::new(&scenario, options.seed);
     stage.set();
-    let mut watch = Watch::new(&mut stage);
+    let mut watch = Watch::new(&stage, options.seed);
     let mut judge = Judge::new(&scenario);
     let mut pulse_at = stage.begin;
     let end = stage.begin.after(scenario.duration);

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use ringmesh_dns::selection::{Filter, candidates};
 use ringmesh_types::event::{Event, EventKind};
 use ringmesh_types::snapshot::{MemberState, Snapshot};
@@ -94,6 +95,8 @@ pub(crate) struct Watch {
     pub(crate) alone_after_cut_s: Vec<f64>,
     /// Seconds from the end of all splits until every observer counted everybody.
     pub(crate) agreed_after_heal_s: Vec<f64>,
+    /// Whether any endpoint's health changed.
+    pub(crate) has_seen_changes: bool,
     changes: Vec<Change>,
     asked: Vec<usize>,
     unasked: BTreeSet<usize>,
@@ -103,11 +106,13 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(stage: &mut Stage) -> Self {
+    /// A watch that draws whom it asks from a stream of its own: what is done does not depend on who looks.
+    pub(crate) fn new(stage: &Stage, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0b5e_77e0_0000_0001);
         let hosts = stage.hosts();
         let mut asked: Vec<usize> = (0..hosts).collect();
         for index in 0..ASKED_MAX.min(hosts) {
-            let other = stage.rng.random_range(index..hosts);
+            let other = rng.random_range(index..hosts);
             asked.swap(index, other);
         }
         asked.truncate(ASKED_MAX);
@@ -131,6 +136,7 @@ impl Watch {
             began_with,
             alone_after_cut_s: Vec::new(),
             agreed_after_heal_s: Vec::new(),
+            has_seen_changes: false,
             changes: Vec::new(),
             asked,
             unasked: BTreeSet::new(),
@@ -297,6 +303,7 @@ impl Watch {
     fn on_health_event(&mut self, stage: &Stage, at: Instant, observer: usize, event: &Event) {
         let owner = event.subject.split('/').next().and_then(|name| stage.names.get(name)).copied();
         if owner == Some(observer) {
+            self.has_seen_changes = true;
             for change in self.changes.iter_mut().filter(|change| change.subject == event.subject) {
                 change.is_over = true;
             }

@@ -3,7 +3,7 @@
 //! Invariant: a place is always finite and between 0 and 1, whatever is asked for.
 
 use super::number::Scale;
-use super::series::quantile;
+use crate::outcome::quantile;
 
 /// Steps from tick to tick, at most.
 const STEPS_MAX: f64 = 5.0;

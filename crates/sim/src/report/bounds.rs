@@ -3,9 +3,9 @@
 //! Invariant: a share is never negative; what cannot be a share is infinite.
 
 use super::number::{counted, escape, with_unit};
-use super::series::{quantile, sorted};
+use super::series::sorted;
 use super::tables::{cell, table};
-use crate::outcome::{Bound, FaultMark, Outcome};
+use crate::outcome::{Bound, FaultMark, Outcome, quantile};
 use crate::scenario::{Expectation, Scenario, That};
 
 /// Letters of the longest unit that is written beside every figure; a longer one is written once.

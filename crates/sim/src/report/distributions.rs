@@ -3,8 +3,8 @@
 use super::axis::Axis;
 use super::chart::{Plot, figure, path, percent};
 use super::number::{counted, escape, seconds};
-use super::series::{climb, quantile, sorted};
-use crate::outcome::{Outcome, Record};
+use super::series::{climb, sorted};
+use crate::outcome::{Outcome, Record, quantile};
 
 /// From this place on the label of the late time stands left of its line.
 const TURN: f64 = 0.66;

@@ -4,8 +4,8 @@ use super::axis::Axis;
 use super::chart::{Plot, figure, key, nothing, path};
 use super::faults::Faults;
 use super::number::{seconds, with_unit};
-use super::series::{area, below_stairs, line, quantile, stairs, steps, thin, values};
-use crate::outcome::{Band, Outcome, Record, TrafficPoint};
+use super::series::{area, below_stairs, line, stairs, steps, thin, values};
+use crate::outcome::{Band, Outcome, Record, TrafficPoint, quantile};
 use crate::scenario::Scenario;
 
 const MEMBERS: &str = "Members seen";

@@ -34,12 +34,6 @@ pub(super) fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     finite
 }
 
-/// The value that this share of `sorted` does not exceed, by nearest rank: always one that was measured.
-pub(super) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied()
-}
-
 /// The values of points, from the least to the most.
 pub(super) fn values(points: &[(f64, f64)]) -> Vec<f64> {
     sorted(points.iter().map(|(_, value)| *value))
@@ -108,6 +102,7 @@ fn down(value: f64, axis: &Axis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::quantile;
 
     #[test]
     fn a_long_series_keeps_its_peaks_and_its_ends() {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::number::{escape, unit_of, with_unit};
-use super::series::{quantile, sorted};
-use crate::outcome::Outcome;
+use super::series::sorted;
+use crate::outcome::{Outcome, quantile};
 
 /// Every metric over all seeds.
 pub(super) fn metrics(outcomes: &[Outcome]) -> String {

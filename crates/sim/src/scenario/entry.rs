@@ -78,10 +78,16 @@ impl<'r, 't, 'a> Entry<'r, 't, 'a> {
         self.required(key, |value| stage.who(value, moment))
     }
 
-    /// Hosts, or everybody.
-    pub(super) fn who_or_all(&mut self, key: &'static str) -> Who {
+    /// Hosts that something is expected of.
+    pub(super) fn expected_who(&mut self, key: &'static str) -> Who {
         let (stage, moment) = (self.stage, self.moment);
-        self.optional(key, |value| stage.who(value, moment)).unwrap_or_else(Who::all)
+        self.required(key, |value| stage.settled(value, moment))
+    }
+
+    /// Hosts that something is expected of, or everybody.
+    pub(super) fn expected_who_or_all(&mut self, key: &'static str) -> Who {
+        let (stage, moment) = (self.stage, self.moment);
+        self.optional(key, |value| stage.settled(value, moment)).unwrap_or_else(Who::all)
     }
 
     /// One host.

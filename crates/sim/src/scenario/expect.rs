@@ -55,17 +55,17 @@ fn that_of_members(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<That> {
         "delivered" => That::Delivered { by: entry.expected_at("by") },
         "not-served" => {
             let (from, until) = read_window(entry);
-            That::NotServed { who: entry.who("who"), from, until }
+            That::NotServed { who: entry.expected_who("who"), from, until }
         }
         "served" => {
             let (from, until) = read_window(entry);
-            That::Served { who: entry.who("who"), from, until }
+            That::Served { who: entry.expected_who("who"), from, until }
         }
         "seen" => {
             let at = entry.expected_at("at");
-            That::Seen { who: entry.who("who"), state: read_state(entry), at }
+            That::Seen { who: entry.expected_who("who"), state: read_state(entry), at }
         }
-        "never-removed" => That::NeverRemoved { who: entry.who_or_all("who") },
+        "never-removed" => That::NeverRemoved { who: entry.expected_who_or_all("who") },
         "never-empty" => That::NeverEmpty { service: entry.service(), from: read_begin(entry) },
         "no-ghost" => That::NoGhost { from: entry.expected_at("from") },
         _ => return None,
@@ -198,6 +198,8 @@ as = "dead"
         let check_served = |lines: &str, want: &str| check(&format!("that = \"served\"\n{lines}"), want);
         check_served("who = \"all\"", "x.toml:13: expect[0].from: is missing");
         check_served("who = \"node-60\"\nfrom = \"1s\"", "expect[0].who: node-60 does not exist");
+        check_served("who = \"random 3\"\nfrom = \"1s\"", "\"random 3\" would draw hosts of its own");
+        check_served("who = \"all but random 5%\"\nfrom = \"1s\"", "\"all but random 5%\" would draw hosts");
         check_served("who = \"@daed\"\nfrom = \"20s\"", "@daed does not exist: there are dead");
         check_served(
             "who = \"@dead\"\nfrom = \"9s\"",

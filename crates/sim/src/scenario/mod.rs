@@ -208,6 +208,38 @@ pub enum Fault {
     Heal,
 }
 
+impl Fault {
+    /// How long it lasts, if it ends by itself; a roll ends when its last host is back, which depends on how many there are.
+    pub fn length(&self) -> Option<Duration> {
+        match self {
+            Self::Pause { length, .. } | Self::Register { length, .. } => Some(*length),
+            Self::Restart { down, .. } => Some(*down),
+            Self::Slow { length, .. }
+            | Self::DiskFull { length, .. }
+            | Self::Lie { length, .. }
+            | Self::Split { length, .. }
+            | Self::OneWay { length, .. }
+            | Self::Loss { length, .. }
+            | Self::Links { length, .. }
+            | Self::ServiceDown { length, .. }
+            | Self::Flap { length, .. }
+            | Self::ServiceSlow { length, .. }
+            | Self::Churn { length, .. }
+            | Self::Drain { length, .. } => *length,
+            Self::Crash { .. }
+            | Self::Start { .. }
+            | Self::Roll { .. }
+            | Self::Stop { .. }
+            | Self::Leave { .. }
+            | Self::Wipe { .. }
+            | Self::Clock { .. }
+            | Self::Clash { .. }
+            | Self::Newer { .. }
+            | Self::Heal => None,
+        }
+    }
+}
+
 /// What must come of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expectation {

@@ -114,7 +114,7 @@ mod tests {
     fn a_scenario_fits_fewer_hosts_as_long_as_the_named_exist() {
         let text = "title = \"t\"\nabout = \"a\"\nduration = \"60s\"\n[topology]\nnodes = 50\nseeds = 3\n\
                     [[timeline]]\nat = \"1s\"\nfault = \"one-way\"\nfrom = \"node-7\"\nto = \"node-3..node-5\"\n\
-                    [[expect]]\nthat = \"never-removed\"\nwho = \"node-1, random 6\"\n";
+                    [[timeline]]\nat = \"2s\"\nfault = \"crash\"\nwho = \"node-1, random 6\"\n";
         let scenario = parse("x", text).expect("valid");
         let missing = |nodes| with_nodes(&scenario, nodes).expect_err("too few or too many");
         assert_eq!(missing(7), "node-7 does not exist: there are node-0 to node-6");

@@ -60,6 +60,18 @@ impl Stage {
         if mistakes.is_empty() { Ok(who) } else { Err(mistakes.join("; ")) }
     }
 
+    /// Some hosts that something is expected of, as they can be named at `moment`: never random ones, which would be
+    /// others than those that a step drew.
+    pub(super) fn settled(&self, value: &DeValue<'_>, moment: Moment) -> Result<Who, String> {
+        let who = self.who(value, moment)?;
+        if who.terms().all(|(_, term)| !matches!(term, Term::Random(_) | Term::Share(_))) {
+            return Ok(who);
+        }
+        Err(format!(
+            "\"{who}\" would draw hosts of its own: label those of a step (as = \"some\") and write \"@some\""
+        ))
+    }
+
     /// One host, as it can be named at `moment`.
     pub(super) fn one(&self, value: &DeValue<'_>, moment: Moment) -> Result<Who, String> {
         let who = self.who(value, moment)?;

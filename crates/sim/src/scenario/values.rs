@@ -223,23 +223,8 @@ pub(super) fn slip(word: &str, allowed: &[&'static str]) -> Option<&'static str>
     let edits_max = |known: &str| if known.len() < SLIP_LETTERS_MIN { 1 } else { SLIP_EDITS_MAX };
     let is_near = |known: &str| word.len().abs_diff(known.len()) <= edits_max(known);
     let near = allowed.iter().copied().filter(|known| is_near(known));
-    let (edits, known) = near.map(|known| (edits(word, known), known)).min()?;
+    let (edits, known) = near.map(|known| (strsim::levenshtein(word, known), known)).min()?;
     (edits <= edits_max(known)).then_some(known)
-}
-
-/// How many letters must be inserted, deleted or replaced to get from `a` to `b` (Levenshtein).
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub fn swarm(seed: u64) -> SwarmOutcome {
     let options = draw::describe(&scenario);
     let mut stage = Stage::new(&scenario, seed);
     stage.set();
-    let mut watch = Watch::new(&mut stage);
+    let mut watch = Watch::new(&stage, seed);
     let mut safety = Safety::new(&stage);
     let failure = run(&mut stage, &mut watch, &mut safety, scenario.duration).err();
     let at_s = stage.seconds(stage.now());

@@ -1,17 +1,13 @@
 //! Ctrl-C: what was made is removed before the program ends.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 
-/// How long a wait goes on before it looks whether it should end.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
 /// Whether somebody asked this program to end.
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<(Mutex<bool>, Condvar)>);
 
 impl Stop {
     /// From now on SIGINT, SIGTERM and SIGHUP are wishes. They stay blocked for every child too, so that nothing
@@ -26,7 +22,8 @@ impl Stop {
         let is_wished = stop.0.clone();
         let wait = move || {
             if signals.wait().is_ok() {
-                is_wished.store(true, Ordering::Relaxed);
+                *is_wished.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                is_wished.1.notify_all();
             }
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
@@ -35,7 +32,7 @@ impl Stop {
 
     /// An error once somebody asked.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) {
+        if *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) {
             bail!("stopped; everything that was made is removed");
         }
         Ok(())
@@ -43,13 +40,10 @@ impl Stop {
 
     /// Waits until `at`, or less long if somebody asks to end.
     pub(crate) fn wait_until(&self, at: Instant) -> Result<()> {
-        loop {
-            self.check()?;
-            let left = at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(LOOK_EVERY));
-        }
+        let (is_wished, changed) = &*self.0;
+        let left = at.saturating_duration_since(Instant::now());
+        let guard = is_wished.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(changed.wait_timeout_while(guard, left, |is_wished| !*is_wished));
+        self.check()
     }
 }
