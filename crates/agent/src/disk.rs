@@ -19,6 +19,7 @@ use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::document::Document;
 use ringmesh_types::ids::{Epoch, NodeId};
 use ringmesh_types::name::InstanceId;
+use ringmesh_types::stored::Stored;
 use ringmesh_types::wire;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -239,11 +240,11 @@ fn saved_health(health: &[(EndpointKey, EndpointHealth)]) -> Vec<SavedHealth> {
     health.iter().map(saved).collect()
 }
 
-fn view_bytes(down: &Vec<NodeId>, documents: &[Arc<Document>]) -> Result<Vec<u8>, String> {
+fn view_bytes(down: &Vec<NodeId>, documents: &[Arc<Stored>]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     wire::encode_into(&mut bytes, down).map_err(|error| error.to_string())?;
-    for document in documents {
-        wire::encode_into(&mut bytes, &**document).map_err(|error| error.to_string())?;
+    for stored in documents {
+        wire::encode_into(&mut bytes, &stored.document).map_err(|error| error.to_string())?;
     }
     Ok(bytes)
 }

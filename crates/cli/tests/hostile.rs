@@ -118,14 +118,8 @@ async fn ask(connection: &Connection, request: &Request) -> Response {
     wire::decode(Channel::Stream, &bytes).expect("decodes")
 }
 
-fn send(
-    connection: &Connection,
-    src: Identity,
-    dst: Identity,
-    message: Message<Peer>,
-    updates: &[Member<Peer>],
-) {
-    let header = Header { src: Peer(src), src_incarnation: 0, dst: Peer(dst), message };
+fn send(connection: &Connection, src: Identity, dst: Peer, message: Message<Peer>, updates: &[Member<Peer>]) {
+    let header = Header { src: Peer::from(src), src_incarnation: 0, dst, message };
     let mut packet = Vec::new();
     wire::encode_into(&mut packet, &header).expect("fits");
     if header.message != Message::TurnUndead {
@@ -134,7 +128,7 @@ fn send(
             wire::encode_into(&mut packet, update).expect("fits");
         }
     }
-    let bytes = wire::encode(Channel::Datagram, &Datagram::Packet(packet)).expect("fits");
+    let bytes = wire::encode(Channel::Datagram, &Datagram::Packet { at: src.addr, packet }).expect("fits");
     let _ = connection.send_datagram(bytes.into());
 }
 
@@ -149,13 +143,13 @@ async fn push(connection: &Connection, statements: Vec<Statement>) {
 /// Answers pings, so that the liar is taken for a healthy member.
 async fn answer_pings(connection: Connection, me: Identity) {
     while let Ok(bytes) = connection.read_datagram().await {
-        let Ok(Datagram::Packet(packet)) = wire::decode(Channel::Datagram, &bytes) else {
+        let Ok(Datagram::Packet { packet, .. }) = wire::decode(Channel::Datagram, &bytes) else {
             continue;
         };
         if let Ok((header, _)) = wire::decode_prefix::<Header<Peer>>(Channel::Datagram, &packet)
             && let Message::Ping(number) = header.message
         {
-            send(&connection, me, header.src.0, Message::Ack(number), &[]);
+            send(&connection, me, header.src, Message::Ack(number), &[]);
         }
     }
 }
@@ -168,14 +162,14 @@ async fn lie(liar: &Liar, links: &[(Connection, Identity)], round: u16) {
         let claims: Vec<Member<Peer>> = others
             .iter()
             .flat_map(|other| {
-                [State::Suspect, State::Down].map(|state| Member::new(Peer(*other), round, state))
+                [State::Suspect, State::Down].map(|state| Member::new((*other).into(), round, state))
             })
             .collect();
         for message in [Message::Ping(1), Message::Gossip] {
-            send(connection, liar.identity, *told, message, &claims);
+            send(connection, liar.identity, (*told).into(), message, &claims);
         }
-        send(connection, liar.identity, *told, Message::TurnUndead, &[]);
-        send(connection, others[0], *told, Message::Ping(1), &claims);
+        send(connection, liar.identity, (*told).into(), Message::TurnUndead, &[]);
+        send(connection, others[0], (*told).into(), Message::Ping(1), &claims);
         let mut statements = Vec::new();
         for other in others.iter().chain([told]) {
             statements.push(Statement::Accusation(liar.accusation(liar.identity.id, *other, round % 8)));

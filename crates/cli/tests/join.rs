@@ -153,18 +153,24 @@ async fn ping(
     let mut number = 0_u8;
     while !is_done() {
         number = number.wrapping_add(1);
-        let header =
-            Header { src: Peer(me), src_incarnation: 0, dst: Peer(joiner), message: Message::Ping(number) };
+        let header = Header::<Peer> {
+            src: me.into(),
+            src_incarnation: 0,
+            dst: joiner.into(),
+            message: Message::Ping(number),
+        };
         let mut packet = Vec::new();
         wire::encode_into(&mut packet, &header).expect("fits");
         packet.extend_from_slice(&[0, 0]);
-        let bytes = wire::encode(Channel::Datagram, &Datagram::Packet(packet)).expect("fits");
+        let bytes = wire::encode(Channel::Datagram, &Datagram::Packet { at: me.addr, packet }).expect("fits");
         let sent = Instant::now();
         connection.send_datagram(bytes.into()).expect("sends");
         let is_acked = async {
             loop {
                 let bytes = connection.read_datagram().await.expect("the link is open");
-                let Ok(Datagram::Packet(packet)) = wire::decode(Channel::Datagram, &bytes) else { continue };
+                let Ok(Datagram::Packet { packet, .. }) = wire::decode(Channel::Datagram, &bytes) else {
+                    continue;
+                };
                 let header =
                     wire::decode_prefix::<Header<Peer>>(Channel::Datagram, &packet).map(|(header, _)| header);
                 if header.is_ok_and(|header| header.message == Message::Ack(number)) {

@@ -112,7 +112,10 @@ impl<C: CheckSeal> Gate<C> {
         };
         let checked = match statement {
             Statement::Document(document) => {
-                Verified::check_document(document, key, &self.checker).map(VerifiedStatement::Document)
+                Verified::check_document(document, key, &self.checker).map(|document| match document.read() {
+                    Ok(stored) => VerifiedStatement::Document(stored),
+                    Err(error) => VerifiedStatement::Unreadable(speaker, error.to_string()),
+                })
             }
             Statement::Accusation(accusation) => {
                 Verified::check_accusation(accusation, key, &self.checker).map(VerifiedStatement::Accusation)
@@ -201,7 +204,7 @@ mod tests {
         let mut gate = Gate::new(Repeats);
         let batch = vec![
             document("node", 1, &[], 8),
-            document("health", 1, &[], 7),
+            document("weather", 1, &[], 7),
             document("trust", 1, &[7; 32], 7),
         ];
         let admission = gate.admit(Instant::START, batch);

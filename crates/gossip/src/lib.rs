@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod bucket;
 pub mod codec;
+pub mod dense;
 pub mod membership;
 pub mod message;
 pub mod registry;

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use foca::{Foca, Member, NoCustomBroadcast, Notification, Runtime, State, Timer};
 use rand::RngExt;
-use ringmesh_types::ids::{Epoch, Identity};
+use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
 use ringmesh_types::limits::FOCA_PACKET_BYTES_MAX;
 use ringmesh_types::time::Instant;
 
@@ -47,19 +47,19 @@ pub enum Output {
     /// Send this packet.
     Send {
         /// To whom.
-        to: Identity,
+        to: NodeId,
         /// The packet.
         packet: Vec<u8>,
     },
     /// Our own probe of this member went unanswered.
     ProbeFailed {
         /// Who did not answer.
-        subject: Identity,
+        subject: Peer,
         /// At which incarnation.
         incarnation: u16,
     },
     /// We took a new identity because others hold the old one Down.
-    Renewed(Identity),
+    Renewed,
     /// We raised our incarnation to refute an accusation.
     Refuted(u16),
 }
@@ -80,6 +80,7 @@ pub struct Membership<R: RngExt> {
     foca: Foca<Peer, PacketCodec, R, NoCustomBroadcast>,
     timers: Timers<Timer<Peer>>,
     outputs: VecDeque<Output>,
+    addr: MeshAddr,
     incarnation: u16,
     stats: Stats,
 }
@@ -94,9 +95,9 @@ struct Effects<'a> {
 
 impl Runtime<Peer> for Effects<'_> {
     fn notify(&mut self, notification: Notification<'_, Peer>) {
-        if let Notification::Rejoin(identity) = notification {
+        if let Notification::Rejoin(_) = notification {
             *self.incarnation = 0;
-            self.outputs.push_back(Output::Renewed(identity.0));
+            self.outputs.push_back(Output::Renewed);
         }
     }
 
@@ -109,14 +110,14 @@ impl Runtime<Peer> for Effects<'_> {
             *self.incarnation = incarnation;
             self.outputs.push_back(Output::Refuted(incarnation));
         }
-        self.outputs.push_back(Output::Send { to: to.0, packet });
+        self.outputs.push_back(Output::Send { to: to.id(), packet });
     }
 
     fn submit_after(&mut self, timer: Timer<Peer>, after: Duration) {
         match timer {
             Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
                 self.stats.probes_failed += 1;
-                self.outputs.push_back(Output::ProbeFailed { subject: member_id.0, incarnation });
+                self.outputs.push_back(Output::ProbeFailed { subject: member_id, incarnation });
             }
             Timer::RemoveDown(_) => {}
             Timer::ProbeRandomMember(_)
@@ -145,9 +146,10 @@ impl<R: RngExt> Membership<R> {
             periodic_gossip: None,
         };
         Self {
-            foca: Foca::new(Peer(identity), config, rng, PacketCodec),
+            foca: Foca::new(identity.into(), config, rng, PacketCodec),
             timers: Timers::default(),
             outputs: VecDeque::new(),
+            addr: identity.addr,
             incarnation: 0,
             stats: Stats::default(),
         }
@@ -155,7 +157,7 @@ impl<R: RngExt> Membership<R> {
 
     /// Who we are now.
     pub fn identity(&self) -> Identity {
-        self.foca.identity().0
+        self.foca.identity().at(self.addr)
     }
 
     /// Our incarnation.
@@ -176,17 +178,17 @@ impl<R: RngExt> Membership<R> {
 
     /// A verified `node` document shows this member alive at this incarnation.
     pub fn apply_alive(&mut self, now: Instant, identity: Identity, incarnation: u16) {
-        self.apply(now, Member::new(Peer(identity), incarnation, State::Alive));
+        self.apply(now, Member::new(identity.into(), incarnation, State::Alive));
     }
 
     /// The node decided that this member is Down, or has left.
     pub fn apply_down(&mut self, now: Instant, identity: Identity, incarnation: u16) {
-        self.apply(now, Member::new(Peer(identity), incarnation, State::Down));
+        self.apply(now, Member::new(identity.into(), incarnation, State::Down));
     }
 
     /// Forgets a member that is Down, so that its identity may come back.
     pub fn remove(&mut self, now: Instant, identity: Identity) {
-        self.with(now, |foca, effects| foca.handle_timer(Timer::RemoveDown(Peer(identity)), effects));
+        self.with(now, |foca, effects| foca.handle_timer(Timer::RemoveDown(identity.into()), effects));
     }
 
     /// Somebody accuses us at this incarnation: refute it.
@@ -205,7 +207,7 @@ impl<R: RngExt> Membership<R> {
     pub fn change_epoch(&mut self, now: Instant, epoch: Epoch) {
         let identity = Identity { epoch, revival: 0, ..self.identity() };
         self.incarnation = 0;
-        self.with(now, |foca, effects| foca.change_identity(Peer(identity), effects));
+        self.with(now, |foca, effects| foca.change_identity(identity.into(), effects));
         self.wake(now);
     }
 
@@ -264,7 +266,6 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
-    use ringmesh_types::ids::{MeshAddr, NodeId};
 
     fn identity(byte: u8) -> Identity {
         Identity {
@@ -297,7 +298,7 @@ mod tests {
         let mut a = member(1);
         a.apply_alive(Instant::START, identity(2), 0);
         let outputs = run_until(&mut a, 30_000);
-        let failed = Output::ProbeFailed { subject: identity(2), incarnation: 0 };
+        let failed = Output::ProbeFailed { subject: identity(2).into(), incarnation: 0 };
         assert!(outputs.iter().filter(|output| **output == failed).count() > 20, "{outputs:?}");
         let still_probed = outputs.iter().filter(|output| matches!(output, Output::Send { .. })).count();
         assert!(still_probed > 25, "a member that nobody declared Down is probed on: {still_probed}");
@@ -319,7 +320,7 @@ mod tests {
         a.apply_alive(Instant::START, identity(2), 0);
         a.renew(Instant::from_millis(5));
         let renewed = Identity { revival: 1, ..identity(1) };
-        assert!(drain(&mut a).contains(&Output::Renewed(renewed)));
+        assert!(drain(&mut a).contains(&Output::Renewed));
         assert_eq!(a.identity(), renewed);
         let probes = run_until(&mut a, 3_500);
         assert!(probes.iter().any(|output| matches!(output, Output::Send { .. })), "{probes:?}");
@@ -335,6 +336,6 @@ mod tests {
         let back = Identity { epoch: Epoch(2), ..identity(2) };
         a.apply_alive(Instant::from_millis(5_000), back, 0);
         let outputs = run_until(&mut a, 8_000);
-        assert!(outputs.iter().any(|output| matches!(output, Output::Send { to, .. } if *to == back)));
+        assert!(outputs.iter().any(|output| matches!(output, Output::Send { to, .. } if *to == back.id)));
     }
 }

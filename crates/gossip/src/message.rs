@@ -3,10 +3,8 @@
 //! A datagram is the format byte, then [`Datagram`]. A unidirectional stream carries one [`Push`]. A bidirectional
 //! stream carries one [`Request`] and its [`Response`]. Enum order is the schema: new variants go to the end.
 
-use std::sync::Arc;
-
 use ringmesh_types::document::{Document, Key};
-use ringmesh_types::ids::{Epoch, Identity, NodeId, Version};
+use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId, Version};
 use ringmesh_types::limits;
 use ringmesh_types::sealed::Statement;
 use serde::{Deserialize, Serialize};
@@ -15,7 +13,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Datagram {
     /// A foca packet ([`crate::codec`]).
-    Packet(Vec<u8>),
+    Packet {
+        /// The sender's mesh address.
+        at: MeshAddr,
+        /// The packet.
+        packet: Vec<u8>,
+    },
 }
 
 /// Pushed without being asked for.
@@ -178,9 +181,9 @@ impl PageBuilder {
     }
 
     /// Adds a document.
-    pub fn add(&mut self, document: &Arc<Document>) {
+    pub fn add(&mut self, document: &Document) {
         self.bytes += document.body.len() + 128;
-        self.documents.push(Document::clone(document));
+        self.documents.push(document.clone());
     }
 
     /// The page.
@@ -194,7 +197,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use ringmesh_types::document::Topic;
-    use ringmesh_types::ids::MeshAddr;
     use ringmesh_types::sealed::{Accusation, Evidence, Seal};
     use ringmesh_types::wire::{self, Channel, FORMAT};
 
@@ -221,7 +223,9 @@ mod tests {
 
     #[test]
     fn messages_are_golden() {
-        golden(Channel::Datagram, &Datagram::Packet(vec![9]), &[FORMAT, 0, 1, 9]);
+        let at = MeshAddr::from(core::net::SocketAddr::from(([127, 0, 0, 1], 80)));
+        let want = [FORMAT, 0, 0, 127, 0, 0, 1, 80, 1, 9];
+        golden(Channel::Datagram, &Datagram::Packet { at, packet: vec![9] }, &want);
         let mut want = vec![FORMAT, 0, 1, 1];
         want.extend([[1; 8], [2; 8]].concat());
         want.extend([3, 4, 5, 0]);
@@ -239,12 +243,7 @@ mod tests {
         let have = vec![Summary { key, version, body_hash: 9 }];
         let want = [&[FORMAT, 3, 1, 4, 1], named.as_slice(), &[7, 8, 9]].concat();
         golden(Channel::Stream, &Request::Compare { buckets: vec![4], have }, &want);
-        let from = Identity {
-            id: NodeId::from_bytes([1; 8]),
-            epoch: Epoch(2),
-            revival: 3,
-            addr: MeshAddr::from(core::net::SocketAddr::from(([127, 0, 0, 1], 80))),
-        };
+        let from = Identity { id: NodeId::from_bytes([1; 8]), epoch: Epoch(2), revival: 3, addr: at };
         let named = [[1; 8].as_slice(), &[2, 3, 0, 127, 0, 0, 1, 80]].concat();
         let you_are = Standing::Down { epoch: Epoch(4), revival: 5 };
         let want = [&[FORMAT, 0], named.as_slice(), &[2, 4, 5, 0]].concat();

@@ -248,7 +248,7 @@ impl Node {
         let me = self.membership.identity();
         let you_are = to.id.map_or(Standing::Unknown, |id| self.standing_of(id));
         let documents = self.registry.documents_of(me.id);
-        let documents = documents.iter().map(|document| Document::clone(document)).collect();
+        let documents = documents.iter().map(|stored| stored.document.clone()).collect();
         self.ask(to, why, Request::Hello { from: me, you_are, documents });
     }
 
@@ -366,19 +366,14 @@ impl Node {
             self.settle(now);
         }
         let documents = self.registry.documents_of(self.id());
-        let is_standing = |document: &&std::sync::Arc<Document>| {
-            matches!(document.key.topic.as_str(), Topic::TRUST | Topic::NODE)
-        };
+        let is_standing =
+            |document: &&Document| matches!(document.key.topic.as_str(), Topic::TRUST | Topic::NODE);
         Response::Hello {
             from: self.membership.identity(),
             you_are: self.standing_of(from.id),
             epoch_known: self.registry.epoch_known(from.id),
             refused: self.refusal(now, from),
-            documents: documents
-                .iter()
-                .filter(is_standing)
-                .map(|document| Document::clone(document))
-                .collect(),
+            documents: documents.iter().map(|stored| &stored.document).filter(is_standing).cloned().collect(),
         }
     }
 
@@ -538,11 +533,10 @@ impl Node {
 
     /// Addresses worth remembering over a restart.
     pub(crate) fn peers_to_remember(&self) -> Vec<SocketAddr> {
-        let alive = |member: &&Member| matches!(member.view.state, MemberState::Alive);
-        let others = || self.members.iter().filter(|member| !member.view.is_self);
+        let alive = |member: &&Member| matches!(member.state(), MemberState::Alive);
+        let others = || self.members.iter().filter(|member| !self.members.is_me(member));
         let first = others().filter(alive);
-        let last =
-            others().filter(|member| !alive(member) && !matches!(member.view.state, MemberState::Left));
+        let last = others().filter(|member| !alive(member) && !matches!(member.state(), MemberState::Left));
         first.chain(last).take(ASKED_MAX).map(|member| member.target().addr).collect()
     }
 }

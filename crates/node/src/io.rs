@@ -8,12 +8,12 @@ use ringmesh_gossip::message::{Push, Request, Response};
 use ringmesh_health::monitor::{EndpointKey, Outcome, ProbeId};
 use ringmesh_health::spec::CheckSpec;
 use ringmesh_types::body::EndpointHealth;
-use ringmesh_types::document::Document;
 use ringmesh_types::event::Event;
 use ringmesh_types::ids::{Epoch, NodeId};
 use ringmesh_types::name::{InstanceId, NodeName};
-use ringmesh_types::sealed::{Verified, VerifiedStatement};
+use ringmesh_types::sealed::VerifiedStatement;
 use ringmesh_types::service::Endpoint;
+use ringmesh_types::stored::Stored;
 use ringmesh_types::time::WallTime;
 
 use crate::registration::{RawRegistration, SavedState};
@@ -217,7 +217,7 @@ pub enum Persist {
     /// What the mesh looked like.
     View {
         /// The documents of all members but those that left.
-        documents: Vec<Arc<Document>>,
+        documents: Vec<Arc<Stored>>,
         /// Which of them were Down.
         down: Vec<NodeId>,
     },
@@ -310,6 +310,3 @@ pub enum Wake {
     /// One of the node's own timers is due.
     Node,
 }
-
-/// A document, checked.
-pub type VerifiedDocument = Verified<Document>;

@@ -411,17 +411,22 @@ impl Node {
     }
 
     fn publish(&mut self, now: Instant, class: Class, document: Verified<Document>) {
-        let wire = document.get().clone();
-        self.registry.merge(document, |_, _| Ok(()));
-        match Body::read(&wire.key, &wire.body) {
-            Ok(Body::Node(body)) => self.place_self(now, &body),
-            Ok(Body::Services(_) | Body::Health(_)) => self.view.owner_changed(wire.key.owner),
-            Ok(Body::Trust | Body::Forget(..) | Body::Opaque) | Err(_) => {}
+        let Ok(stored) = document.read() else {
+            self.stats.documents_refused += 1;
+            return;
+        };
+        self.registry.merge(stored.clone(), |_| Ok(()));
+        let stored = stored.into_inner();
+        let Document { key, version, body, .. } = &stored.document;
+        match &stored.body {
+            Body::Node(_) => self.place_self(now, &stored),
+            Body::Services(_) | Body::Health(_) => self.view.owner_changed(key.owner),
+            Body::Trust | Body::Forget(..) | Body::Opaque => {}
         }
-        let push = if wire.body.len() > limits::PUSH_BODY_BYTES_MAX {
-            Push::Announce(vec![(wire.key, wire.version)])
+        let push = if body.len() > limits::PUSH_BODY_BYTES_MAX {
+            Push::Announce(vec![(key.clone(), *version)])
         } else {
-            Push::Statements(vec![Statement::Document(wire)])
+            Push::Statements(vec![Statement::Document(stored.document.clone())])
         };
         self.push(self.members.everybody(), class, push);
     }
@@ -496,7 +501,7 @@ impl Node {
         let result = match self.members.find_named(name) {
             None => Err(error(CommandErrorKind::NotFound, format!("no member is called {name}"))),
             Some(member) if member.is_serving() => {
-                let state = member.view.state;
+                let state = member.state();
                 let detail =
                     format!("{name} is {state}: only members that are Down or Left can be forgotten");
                 Err(error(CommandErrorKind::Conflict, detail))
@@ -542,7 +547,8 @@ impl Node {
     fn save_view(&mut self) {
         self.local.saved_root = self.registry.root();
         let (mut documents, mut down) = (Vec::new(), Vec::new());
-        let is_kept = |member: &&Member| !member.view.is_self && (member.is_serving() || member.is_down());
+        let is_kept =
+            |member: &&Member| !self.members.is_me(member) && (member.is_serving() || member.is_down());
         for member in self.members.iter().filter(is_kept) {
             documents.extend(self.registry.documents_of(member.identity().id));
             if member.is_down() {

@@ -15,23 +15,24 @@ use ringmesh_gossip::suspicion::{SuspicionConfig, Suspicions};
 use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{EndpointKey, Monitor, Output as MonitorOutput};
 use ringmesh_types::body::{EndpointHealth, NodeBody, Standing};
-use ringmesh_types::document::{Document, Topic};
+use ringmesh_types::document::Topic;
 use ringmesh_types::event::{Event, EventKind, Severity};
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
 use ringmesh_types::name::{ClusterName, NodeName, RegionName, ZoneName};
 use ringmesh_types::sealed::{MakeSeal, Statement};
 use ringmesh_types::snapshot::{MemberState, Snapshot};
+use ringmesh_types::stored::Stored;
 use ringmesh_types::time::{Instant, WallTime};
 use ringmesh_types::wire::{self, Channel};
 
 use crate::contacts::Contacts;
 use crate::io::{Class, Input, Output, Persist, Target, Wake};
 use crate::local::Local;
-use crate::members::{self, Member, Members};
+use crate::members::{Member, Members};
 use crate::publisher::Publisher;
 use crate::registration::{RawRegistration, SavedState};
 use crate::repair::Repair;
-use crate::view::ViewBuilder;
+use crate::view::{Source, ViewBuilder};
 
 /// What a node is and how it behaves.
 #[derive(Clone)]
@@ -133,7 +134,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn wall(&self, now: Instant) -> WallTime {
-        self.wall.after(now.since(self.at))
+        self.wall.after(now.since(self.at)).before(self.at.since(now))
     }
 }
 
@@ -253,11 +254,11 @@ impl Node {
 
     /// How this node sees each member, itself included, by id.
     pub fn members(&self) -> impl Iterator<Item = (Identity, MemberState)> {
-        self.members.iter().map(|member| (member.identity(), member.view.state))
+        self.members.iter().map(|member| (member.identity(), member.state()))
     }
 
     /// The documents of one owner as this node has them, `trust` and `node` first.
-    pub fn documents_of(&self, owner: NodeId) -> Vec<Arc<Document>> {
+    pub fn documents_of(&self, owner: NodeId) -> Vec<Arc<Stored>> {
         self.registry.documents_of(owner)
     }
 
@@ -268,8 +269,8 @@ impl Node {
 
     /// The read model as it is now; shares with the one before what did not change.
     pub fn snapshot(&mut self, now: Instant) -> Arc<Snapshot> {
-        let wall = self.clock.wall(now);
-        self.view.build(self.membership.identity().id, &self.members, &self.registry, wall)
+        let source = Source { members: &self.members, registry: &self.registry, clock: &self.clock, now };
+        self.view.build(self.membership.identity().id, &source)
     }
 
     /// The door in.
@@ -378,7 +379,7 @@ impl Node {
         match output {
             MembershipOutput::Send { to, packet } => self.send_packet(to, packet),
             MembershipOutput::ProbeFailed { subject, incarnation } => self.accuse(now, subject, incarnation),
-            MembershipOutput::Renewed(_) => {
+            MembershipOutput::Renewed => {
                 self.stats.renewals += 1;
                 self.say_standing();
             }
@@ -389,11 +390,11 @@ impl Node {
         }
     }
 
-    fn send_packet(&mut self, to: Identity, packet: Vec<u8>) {
-        let Some(target) = self.members.find(to.id).map(Member::target) else {
+    fn send_packet(&mut self, to: NodeId, packet: Vec<u8>) {
+        let Some(target) = self.members.find(to).map(Member::target) else {
             return;
         };
-        match wire::encode(Channel::Datagram, &Datagram::Packet(packet)) {
+        match wire::encode(Channel::Datagram, &Datagram::Packet { at: self.config.mesh.into(), packet }) {
             Ok(bytes) => self.outputs.push_back(Output::Datagram { to: target, bytes }),
             Err(_) => self.stats.undecodable += 1,
         }
@@ -412,7 +413,9 @@ impl Node {
 
     fn on_datagram(&mut self, now: Instant, from: NodeId, addr: SocketAddr, bytes: &[u8]) {
         let heard = match wire::decode::<Datagram>(Channel::Datagram, bytes) {
-            Ok(Datagram::Packet(packet)) => codec::hear(&packet).map_err(|error| error.to_string()),
+            Ok(Datagram::Packet { at, packet }) => {
+                codec::hear(at, &packet).map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         match heard {
@@ -452,7 +455,7 @@ impl Node {
 
     /// Somebody lives a life that a later one has replaced: it should know, above all if the later one is not its own.
     fn show_successor(&mut self, now: Instant, id: NodeId, addr: SocketAddr) {
-        let successor = self.registry.find(id, Topic::NODE).map(|stored| Document::clone(&stored.document));
+        let successor = self.registry.find(id, Topic::NODE).map(|stored| stored.document.clone());
         if let Some(successor) = successor.filter(|_| self.contacts.may_echo(now)) {
             self.stats.echoes += 1;
             let push = Push::Statements(vec![Statement::Document(successor)]);
@@ -467,9 +470,9 @@ impl Node {
         }
         let id = heard.src.id;
         if let Some(member) = self.members.find_mut(id) {
-            member.heard = Some(now);
-            if heard.incarnation > member.view.incarnation && member.is_serving() {
-                self.members.update(id, |view| view.incarnation = heard.incarnation);
+            member.set_heard(now);
+            if member.is_serving() && heard.incarnation > member.incarnation() {
+                member.raise_incarnation(heard.incarnation);
                 self.on_life_shown(now, id, "it raised its incarnation");
             }
         }
@@ -515,21 +518,19 @@ impl Node {
         self.event(now, EventKind::Agent, Severity::Warning, "epoch", before, epoch, cause);
     }
 
-    /// This node as its own readers see it.
-    pub(crate) fn place_self(&mut self, now: Instant, body: &NodeBody) {
-        let wall = self.clock.wall(now);
-        let identity = self.membership.identity();
-        let mut view = members::view_of(body, identity, wall);
-        view.is_self = true;
-        view.cause = "this agent".into();
-        if let Some(before) = self.members.find(identity.id) {
-            view.since = before.view.since;
-            view.clash.clone_from(&before.view.clash);
+    /// This node as its own readers see it; `said` is its own `node` document.
+    pub(crate) fn place_self(&mut self, now: Instant, said: &Arc<Stored>) {
+        let id = said.document.key.owner;
+        let mut member = Member::new(now, said.clone());
+        if let Some(before) = self.members.find(id) {
+            member.changed = before.changed;
+            if let Some(clash) = before.clash() {
+                member.set_clash(clash.clone());
+            }
         }
-        let member = Member { view: Arc::new(view), heard: None, changed: now, hold_until: None };
-        self.members.insert(identity.id, member);
-        self.registry.set_live(identity.id, true);
-        self.view.member_changed(identity.id);
+        self.members.insert(member);
+        self.registry.set_live(id, true);
+        self.view.member_changed(id);
     }
 
     pub(crate) fn reject(&mut self, now: Instant, from: NodeId, reason: String) {
@@ -542,7 +543,7 @@ impl Node {
 
     /// What people call a member; its id if its name is not known.
     pub(crate) fn name_of(&self, id: NodeId) -> String {
-        self.members.find(id).map_or_else(|| id.to_string(), |member| member.view.name.to_string())
+        self.members.find(id).map_or_else(|| id.to_string(), |member| member.name().to_string())
     }
 
     #[expect(

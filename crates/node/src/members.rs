@@ -3,53 +3,169 @@
 //! `Alive ⇄ Suspect → Down`, `Alive → Holding → Alive | Down`, any → `Left`. Only a later life (epoch, revival) brings a
 //! member back from Down or Left.
 
-use core::net::{IpAddr, SocketAddr};
-use std::collections::BTreeMap;
+use core::net::SocketAddr;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
+use ringmesh_gossip::dense;
 use ringmesh_gossip::suspicion::Life;
 use ringmesh_types::body::NodeBody;
 use ringmesh_types::ids::{Identity, NodeId};
 use ringmesh_types::name::NodeName;
-use ringmesh_types::snapshot::{MemberState, MemberView};
-use ringmesh_types::time::{Instant, WallTime};
+use ringmesh_types::snapshot::MemberState;
+use ringmesh_types::stored::Stored;
+use ringmesh_types::time::Instant;
 
 use crate::io::Target;
 
-/// One member: its view is what readers see, the rest is what this node needs to decide.
+/// One member. A node keeps one for every other, so what it shares with the registry is shared, and what is usual takes
+/// no room: 40 bytes for a member of which nothing is known but its `node` document.
 #[derive(Debug, Clone)]
 pub(crate) struct Member {
-    /// What readers see; shared with snapshots.
-    pub(crate) view: Arc<MemberView>,
-    /// When a packet of its present life last came.
-    pub(crate) heard: Option<Instant>,
+    id: NodeId,
+    /// Its `node` document.
+    said: Arc<Stored>,
     /// When its state last changed.
     pub(crate) changed: Instant,
+    /// When a packet of its present life last came; the begin of time if none did.
+    heard: Instant,
+    found: Option<Box<Found>>,
+}
+
+/// What this node found out about a member beyond its `node` document.
+#[derive(Debug, Clone)]
+struct Found {
+    state: MemberState,
+    cause: Arc<str>,
+    incarnation: u16,
     /// Until when a holding member is waited for.
-    pub(crate) hold_until: Option<Instant>,
+    hold_until: Option<Instant>,
+    clash: Option<String>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            state: MemberState::Alive,
+            cause: Member::CAME.into(),
+            incarnation: 0,
+            hold_until: None,
+            clash: None,
+        }
+    }
 }
 
 impl Member {
+    const CAME: &str = "its node document came";
+
+    /// A member of which nothing is known but that it says it is there; `said` is its `node` document.
+    pub(crate) fn new(now: Instant, said: Arc<Stored>) -> Self {
+        Self { id: said.document.key.owner, said, changed: now, heard: Instant::START, found: None }
+    }
+
+    /// The same member after it said something else; in a new life what was known of the old one does not hold.
+    pub(crate) fn after(&self, now: Instant, said: Arc<Stored>) -> Self {
+        let mut member = Self::new(now, said);
+        member.found.clone_from(&self.found);
+        if member.identity().supersedes(&self.identity()) {
+            if let Some(found) = &mut member.found {
+                (found.incarnation, found.clash) = (0, None);
+            }
+        } else {
+            (member.heard, member.changed) = (self.heard, self.changed);
+        }
+        if let Some(found) = &mut member.found {
+            found.hold_until = None;
+        }
+        member
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// What it says of itself.
+    pub(crate) fn body(&self) -> &NodeBody {
+        self.said.node_body().expect("a member is made of a node document")
+    }
+
+    pub(crate) fn name(&self) -> &NodeName {
+        &self.body().name
+    }
+
     pub(crate) fn identity(&self) -> Identity {
-        self.view.identity
+        self.body().identity(self.id, self.said.document.version)
+    }
+
+    pub(crate) fn incarnation(&self) -> u16 {
+        self.found.as_ref().map_or(0, |found| found.incarnation).max(self.body().incarnation)
     }
 
     pub(crate) fn life(&self) -> Life {
-        let Identity { epoch, revival, .. } = self.view.identity;
-        Life { epoch, revival, incarnation: self.view.incarnation }
+        let Identity { epoch, revival, .. } = self.identity();
+        Life { epoch, revival, incarnation: self.incarnation() }
     }
 
     pub(crate) fn target(&self) -> Target {
-        Target { id: Some(self.view.identity.id), addr: self.view.identity.addr.into() }
+        Target { id: Some(self.id), addr: self.body().mesh.into() }
+    }
+
+    pub(crate) fn state(&self) -> MemberState {
+        self.found.as_ref().map_or(MemberState::Alive, |found| found.state)
+    }
+
+    /// Why its state is what it is.
+    pub(crate) fn cause(&self) -> Arc<str> {
+        self.found.as_ref().map_or_else(|| Self::CAME.into(), |found| found.cause.clone())
     }
 
     pub(crate) fn is_serving(&self) -> bool {
-        self.view.state.is_serving()
+        self.state().is_serving()
     }
 
     pub(crate) fn is_down(&self) -> bool {
-        matches!(self.view.state, MemberState::Down)
+        matches!(self.state(), MemberState::Down)
+    }
+
+    /// When a packet of its present life last came.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        (self.heard > Instant::START).then_some(self.heard)
+    }
+
+    /// Where a second agent of its name was seen.
+    pub(crate) fn clash(&self) -> Option<&String> {
+        self.found.as_ref()?.clash.as_ref()
+    }
+
+    pub(crate) fn is_hold_over(&self, now: Instant) -> bool {
+        let until = self.found.as_ref().and_then(|found| found.hold_until);
+        matches!(self.state(), MemberState::Holding) && until.is_some_and(|until| until <= now)
+    }
+
+    pub(crate) fn set_heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    pub(crate) fn set_hold(&mut self, until: Instant) {
+        self.found_mut().hold_until = Some(until);
+    }
+
+    pub(crate) fn set_state(&mut self, now: Instant, state: MemberState, cause: &str) {
+        self.changed = now;
+        let found = self.found_mut();
+        (found.state, found.cause) = (state, cause.into());
+    }
+
+    pub(crate) fn set_clash(&mut self, at: String) {
+        self.found_mut().clash = Some(at);
+    }
+
+    pub(crate) fn raise_incarnation(&mut self, incarnation: u16) {
+        self.found_mut().incarnation = incarnation;
+    }
+
+    fn found_mut(&mut self) -> &mut Found {
+        self.found.get_or_insert_default()
     }
 }
 
@@ -57,46 +173,60 @@ impl Member {
 #[derive(Debug)]
 pub(crate) struct Members {
     me: NodeId,
-    by_id: BTreeMap<NodeId, Member>,
+    /// By id.
+    all: Vec<Member>,
 }
 
 impl Members {
     pub(crate) fn new(me: NodeId) -> Self {
-        Self { me, by_id: BTreeMap::new() }
+        Self { me, all: Vec::new() }
+    }
+
+    fn position(&self, id: NodeId) -> Result<usize, usize> {
+        self.all.binary_search_by(|member| member.id.cmp(&id))
     }
 
     pub(crate) fn find(&self, id: NodeId) -> Option<&Member> {
-        self.by_id.get(&id)
+        self.position(id).ok().map(|index| &self.all[index])
     }
 
     pub(crate) fn find_mut(&mut self, id: NodeId) -> Option<&mut Member> {
-        self.by_id.get_mut(&id)
+        self.position(id).ok().map(|index| &mut self.all[index])
     }
 
     pub(crate) fn find_named(&self, name: &NodeName) -> Option<&Member> {
-        self.by_id.values().find(|member| member.view.name == *name)
+        self.all.iter().find(|member| member.name() == name)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.by_id.values()
+        self.all.iter()
     }
 
     pub(crate) fn remove(&mut self, id: NodeId) {
-        self.by_id.remove(&id);
+        if let Ok(index) = self.position(id) {
+            self.all.remove(index);
+        }
     }
 
-    pub(crate) fn insert(&mut self, id: NodeId, member: Member) {
-        self.by_id.insert(id, member);
+    pub(crate) fn insert(&mut self, member: Member) {
+        match self.position(member.id) {
+            Ok(index) => self.all[index] = member,
+            Err(index) => dense::insert(&mut self.all, index, member),
+        }
+    }
+
+    pub(crate) fn is_me(&self, member: &Member) -> bool {
+        member.id == self.me
     }
 
     /// Members other than this node that are in answers.
     pub(crate) fn serving_others(&self) -> impl Iterator<Item = &Member> {
-        self.by_id.values().filter(|member| member.identity().id != self.me && member.is_serving())
+        self.all.iter().filter(|member| !self.is_me(member) && member.is_serving())
     }
 
     /// Members besides `subject` that are in answers, this node included: those who could accuse it.
     pub(crate) fn possible_accusers(&self, subject: NodeId) -> usize {
-        self.by_id.values().filter(|member| member.identity().id != subject && member.is_serving()).count()
+        self.all.iter().filter(|member| member.id != subject && member.is_serving()).count()
     }
 
     /// Where a push to everybody goes.
@@ -106,52 +236,27 @@ impl Members {
 
     /// Up to `count` random serving others that are not in `except`.
     pub(crate) fn some(&self, rng: &mut impl Rng, count: usize, except: &[NodeId]) -> Vec<Target> {
-        let mut targets: Vec<Target> = self
-            .serving_others()
-            .filter(|member| !except.contains(&member.identity().id))
-            .map(Member::target)
-            .collect();
-        for index in 0..count.min(targets.len()) {
-            let other = rng.random_range(index..targets.len());
-            targets.swap(index, other);
+        let mut others: Vec<&Member> =
+            self.serving_others().filter(|member| !except.contains(&member.id)).collect();
+        for index in 0..count.min(others.len()) {
+            let other = rng.random_range(index..others.len());
+            others.swap(index, other);
         }
-        targets.truncate(count);
-        targets
+        others.into_iter().take(count).map(Member::target).collect()
     }
 
     /// Whether a serving member has this mesh address.
     pub(crate) fn is_served_at(&self, addr: SocketAddr) -> bool {
-        self.by_id
-            .values()
-            .any(|member| member.is_serving() && SocketAddr::from(member.identity().addr) == addr)
-    }
-
-    /// Changes what readers see of a member.
-    pub(crate) fn update(&mut self, id: NodeId, change: impl FnOnce(&mut MemberView)) {
-        if let Some(member) = self.by_id.get_mut(&id) {
-            change(Arc::make_mut(&mut member.view));
-        }
+        self.all.iter().any(|member| member.is_serving() && member.target().addr == addr)
     }
 }
 
-/// What readers see of a member whose `node` document says `body`.
-pub(crate) fn view_of(body: &NodeBody, identity: Identity, wall: WallTime) -> MemberView {
-    MemberView {
-        name: body.name.clone(),
-        identity,
-        zone: body.zone.clone(),
-        region: body.region.clone(),
-        addresses: canonical(&body.addresses),
-        agent_version: body.agent_version.clone(),
-        state: MemberState::Alive,
-        since: wall,
-        cause: "its node document came".into(),
-        incarnation: body.incarnation,
-        clash: None,
-        is_self: false,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
-    addresses.iter().map(IpAddr::to_canonical).collect()
+    #[test]
+    fn a_member_is_small_in_memory() {
+        assert_eq!(size_of::<Member>(), 40);
+    }
 }

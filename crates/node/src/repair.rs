@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use ringmesh_gossip::message::{Push, Request};
-use ringmesh_types::document::{Document, Key};
+use ringmesh_types::document::Key;
 use ringmesh_types::limits;
 use ringmesh_types::sealed::Statement;
+use ringmesh_types::stored::Stored;
 use ringmesh_types::time::Instant;
 
 use crate::contacts::Asked;
@@ -107,8 +108,7 @@ impl Node {
 
     pub(crate) fn on_difference(&mut self, now: Instant, target: Target, wanted: &[Key]) {
         let keys = wanted.iter().take(limits::BATCH_STATEMENTS_MAX);
-        let documents: Vec<Arc<Document>> =
-            keys.filter_map(|key| self.registry.stored(key)).map(|stored| stored.document.clone()).collect();
+        let documents = keys.filter_map(|key| self.registry.stored(key)).cloned().collect();
         self.push_documents(target, Class::Bulk, documents);
         let is_progress = self.stats.documents_merged != self.repair.merged;
         self.repair.merged = self.stats.documents_merged;
@@ -118,16 +118,18 @@ impl Node {
     }
 
     /// Pushes documents to one peer: small ones outright, large ones by name.
-    pub(crate) fn push_documents(&mut self, target: Target, class: Class, documents: Vec<Arc<Document>>) {
-        let (small, large): (Vec<_>, Vec<_>) =
-            documents.into_iter().partition(|document| document.body.len() <= limits::PUSH_BODY_BYTES_MAX);
+    pub(crate) fn push_documents(&mut self, target: Target, class: Class, documents: Vec<Arc<Stored>>) {
+        let (small, large): (Vec<_>, Vec<_>) = documents
+            .into_iter()
+            .partition(|stored| stored.document.body.len() <= limits::PUSH_BODY_BYTES_MAX);
         for batch in small.chunks(limits::BATCH_STATEMENTS_MAX) {
             let statements =
-                batch.iter().map(|document| Statement::Document(Document::clone(document))).collect();
+                batch.iter().map(|stored| Statement::Document(stored.document.clone())).collect();
             self.push(vec![target], class, Push::Statements(statements));
         }
         if !large.is_empty() {
-            let names = large.iter().map(|document| (document.key.clone(), document.version)).collect();
+            let names =
+                large.iter().map(|stored| (stored.document.key.clone(), stored.document.version)).collect();
             self.push(vec![target], class, Push::Announce(names));
         }
     }

@@ -4,21 +4,23 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
+use ringmesh_gossip::codec::Peer;
 use ringmesh_gossip::message::Push;
-use ringmesh_gossip::registry::{Merge, Stored};
+use ringmesh_gossip::registry::Merge;
 use ringmesh_gossip::suspicion::{Verdict, Vote};
 use ringmesh_types::body::{Body, ForgetBody, HOLD_MAX, HealthBody, NodeBody, Standing};
-use ringmesh_types::document::{Document, Topic};
+use ringmesh_types::document::Topic;
 use ringmesh_types::event::{EventKind, Severity};
 use ringmesh_types::ids::{Epoch, Identity, NodeId};
 use ringmesh_types::limits;
 use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified, VerifiedStatement};
 use ringmesh_types::snapshot::MemberState;
+use ringmesh_types::stored::Stored;
 use ringmesh_types::time::Instant;
 
 use crate::io::{Class, Output, Source, Target};
 use crate::machine::{Node, Timer};
-use crate::members::{self, Member};
+use crate::members::Member;
 
 /// News is passed on to this many members besides those that its origin told.
 const FORWARD_TO: usize = 3;
@@ -51,15 +53,21 @@ impl Node {
         let mut news = Vec::new();
         let mut class = Class::Bulk;
         for statement in statements {
-            let wire = statement.to_wire();
-            let speaker = wire.speaker();
-            let is_news = match statement {
-                VerifiedStatement::Document(document) => self.on_document(now, source, document),
-                VerifiedStatement::Accusation(accusation) => self.on_accusation(now, source, accusation),
+            let statement = match statement {
+                VerifiedStatement::Document(document) => self
+                    .on_document(now, source, document)
+                    .map(|stored| Statement::Document(stored.document.clone())),
+                VerifiedStatement::Accusation(accusation) => {
+                    self.on_accusation(now, source, accusation).map(Statement::Accusation)
+                }
+                VerifiedStatement::Unreadable(owner, why) => {
+                    self.refuse(now, source, owner, why);
+                    None
+                }
             };
-            if is_news && wire.bytes() <= limits::PUSH_BODY_BYTES_MAX + 128 {
-                class = class.min(class_of(&wire));
-                news.push((speaker, wire));
+            if let Some(statement) = statement.filter(is_small) {
+                class = class.min(class_of(&statement));
+                news.push(statement);
             }
         }
         if let Source::Pushed(from) = source {
@@ -67,13 +75,12 @@ impl Node {
         }
     }
 
-    fn forward(&mut self, from: NodeId, class: Class, news: Vec<(NodeId, Statement)>) {
-        let Some((speaker, _)) = news.first() else {
+    fn forward(&mut self, from: NodeId, class: Class, news: Vec<Statement>) {
+        let Some(speaker) = news.first().map(Statement::speaker) else {
             return;
         };
-        let to = self.members.some(&mut self.rng, FORWARD_TO, &[from, *speaker]);
-        let push = Push::Statements(news.into_iter().map(|(_, statement)| statement).collect());
-        self.push(to, class, push);
+        let to = self.members.some(&mut self.rng, FORWARD_TO, &[from, speaker]);
+        self.push(to, class, Push::Statements(news));
     }
 
     pub(crate) fn push(&mut self, to: Vec<Target>, class: Class, push: Push) {
@@ -82,29 +89,36 @@ impl Node {
         }
     }
 
-    /// Merges a document of another owner. Says whether it was news.
-    fn on_document(&mut self, now: Instant, source: Source, document: Verified<Document>) -> bool {
-        let owner = document.get().key.owner;
+    /// Merges a document of another owner. Gives it back if it was news.
+    fn on_document(
+        &mut self,
+        now: Instant,
+        source: Source,
+        document: Verified<Arc<Stored>>,
+    ) -> Option<Arc<Stored>> {
+        let owner = document.get().document.key.owner;
         if owner == self.id() {
-            self.on_own_document(now, source, &document);
-            return false;
+            self.on_own_document(now, source, document.get());
+            return None;
         }
-        let (cluster, wall) = (self.config.cluster.clone(), self.clock.wall(now));
-        let is_allowed = self.config.is_allowed.clone();
-        let vet = |document: &Document, body: &Body| {
+        let (config, wall) = (&self.config, self.clock.wall(now));
+        let vet = |stored: &Stored| {
             let ahead = wall.after(limits::EPOCH_AHEAD_MAX).as_unix_millis();
-            if document.version.epoch.0 > ahead {
-                return Err(format!(
-                    "epoch {} is more than a day ahead of this clock",
-                    document.version.epoch
-                ));
+            let epoch = stored.document.version.epoch;
+            if epoch.0 > ahead {
+                return Err(format!("epoch {epoch} is more than a day ahead of this clock"));
             }
-            if let Body::Forget(_, order) = body
+            if let Body::Forget(_, order) = &stored.body
                 && order.floor.0 > ahead
             {
                 return Err(format!("its floor {} is more than a day ahead of this clock", order.floor));
             }
-            vet_body(owner, body, |node| NodeId::derive(&cluster, &node.name), &*is_allowed)
+            vet_body(
+                owner,
+                &stored.body,
+                |node| NodeId::derive(&config.cluster, &node.name),
+                &*config.is_allowed,
+            )
         };
         match self.registry.merge(document, vet) {
             Merge::Newer { before, after, is_equivocation } => {
@@ -122,8 +136,8 @@ impl Node {
                         cause,
                     );
                 }
-                self.on_news(now, source, before.as_ref(), &after);
-                true
+                self.on_news(now, source, before.as_deref(), &after);
+                return Some(after);
             }
             Merge::Same => {
                 self.stats.documents_repeated += 1;
@@ -132,21 +146,18 @@ impl Node {
                 {
                     self.contact_soon(now, owner);
                 }
-                false
             }
-            Merge::Older(newer) => {
-                self.echo(now, source, &newer);
-                false
-            }
+            Merge::Older(newer) => self.echo(now, source, &newer),
             Merge::Floor(floor) => {
-                self.refuse(now, source, owner, format!("epochs up to {floor} were forgotten"))
+                self.refuse(now, source, owner, format!("epochs up to {floor} were forgotten"));
             }
             Merge::Refused(why) => self.refuse(now, source, owner, why),
             Merge::Full => self.refuse(now, source, owner, "no room for more documents".to_owned()),
         }
+        None
     }
 
-    fn refuse(&mut self, now: Instant, source: Source, owner: NodeId, why: String) -> bool {
+    fn refuse(&mut self, now: Instant, source: Source, owner: NodeId, why: String) {
         self.stats.documents_refused += 1;
         let from = match source {
             Source::Pushed(from) | Source::Answered(from) => from,
@@ -154,40 +165,38 @@ impl Node {
         };
         let name = self.name_of(owner);
         self.reject(now, from, format!("a document of {name} is refused: {why}"));
-        false
     }
 
     /// Tells a peer the newer truth.
-    fn echo(&mut self, now: Instant, source: Source, newer: &Arc<Document>) {
+    fn echo(&mut self, now: Instant, source: Source, newer: &Stored) {
         let (Source::Pushed(from) | Source::Answered(from)) = source else {
             return;
         };
         let target = self.members.find(from).filter(|member| member.is_serving()).map(Member::target);
         if let Some(target) = target.filter(|_| self.contacts.may_echo(now)) {
             self.stats.echoes += 1;
-            let statement = Statement::Document(Document::clone(newer));
+            let statement = Statement::Document(newer.document.clone());
             self.push(vec![target], Class::Bulk, Push::Statements(vec![statement]));
         }
     }
 
     /// A document in our own name that is not ours: an earlier life of ours, or somebody else under our name.
-    fn on_own_document(&mut self, now: Instant, source: Source, document: &Verified<Document>) {
-        let document = document.get();
+    fn on_own_document(&mut self, now: Instant, source: Source, stored: &Stored) {
+        let document = &stored.document;
         let me = self.membership.identity();
         let is_ours =
             self.registry.stored(&document.key).is_some_and(|ours| ours.document.version >= document.version);
         if is_ours || source == Source::Disk || document.version.epoch == me.epoch {
             return;
         }
-        let body = match Body::read(&document.key, &document.body) {
-            Ok(Body::Node(body)) => body,
-            Ok(Body::Forget(..)) if document.version.epoch < me.epoch => {
+        let body = match &stored.body {
+            Body::Node(body) => body,
+            Body::Forget(..) if document.version.epoch < me.epoch => {
                 // An order that an earlier life of ours gave still stands: give it again.
                 self.publisher.want(document.key.topic.clone(), Class::Bulk, document.body.to_vec());
                 return;
             }
-            Ok(Body::Forget(..) | Body::Services(_) | Body::Health(_) | Body::Trust | Body::Opaque)
-            | Err(_) => return,
+            Body::Forget(..) | Body::Services(_) | Body::Health(_) | Body::Trust | Body::Opaque => return,
         };
         let other = body.identity(me.id, document.version);
         if other.addr != me.addr {
@@ -214,25 +223,25 @@ impl Node {
             return;
         };
         let is_elsewhere = other.addr != member.identity().addr;
-        let is_late = now.since(member.changed) < CLASH_AFTER && !member.view.is_self;
-        if !is_elsewhere || is_late || member.view.clash.is_some() {
+        let is_late = now.since(member.changed) < CLASH_AFTER && !self.members.is_me(member);
+        if !is_elsewhere || is_late || member.clash().is_some() {
             return;
         }
-        let (name, held) = (member.view.name.clone(), member.identity().addr);
+        let (name, held) = (member.name().clone(), member.identity().addr);
         let at = if seen_at.port() == 0 { other.addr.to_string() } else { seen_at.to_string() };
-        self.members.update(other.id, |view| view.clash = Some(at.clone()));
+        if let Some(member) = self.members.find_mut(other.id) {
+            member.set_clash(at.clone());
+        }
         self.view.member_changed(other.id);
         let cause =
             format!("a second agent named {name:?} runs at {at}, the first at {held}: rename one of them");
         self.event(now, EventKind::NameClash, Severity::Warning, name, held, at, cause);
     }
 
-    fn on_news(&mut self, now: Instant, source: Source, before: Option<&Stored>, after: &Stored) {
+    fn on_news(&mut self, now: Instant, source: Source, before: Option<&Stored>, after: &Arc<Stored>) {
         let owner = after.document.key.owner;
-        match &*after.body {
-            Body::Node(body) => {
-                self.on_node_body(now, source, body.identity(owner, after.document.version), body);
-            }
+        match &after.body {
+            Body::Node(body) => self.on_node_body(now, source, body, after),
             Body::Services(_) => self.view.owner_changed(owner),
             Body::Health(health) => {
                 self.tell_health(now, owner, before, health);
@@ -245,7 +254,7 @@ impl Node {
 
     fn tell_health(&mut self, now: Instant, owner: NodeId, before: Option<&Stored>, health: &HealthBody) {
         // What is heard of an owner for the first time is no change.
-        let Some(Body::Health(old)) = before.map(|stored| &*stored.body) else {
+        let Some(Body::Health(old)) = before.map(|stored| &stored.body) else {
             return;
         };
         let name = self.name_of(owner);
@@ -263,8 +272,9 @@ impl Node {
         }
     }
 
-    fn on_node_body(&mut self, now: Instant, source: Source, identity: Identity, body: &NodeBody) {
-        let owner = identity.id;
+    fn on_node_body(&mut self, now: Instant, source: Source, body: &NodeBody, said: &Arc<Stored>) {
+        let owner = said.document.key.owner;
+        let identity = body.identity(owner, said.document.version);
         let known = self.members.find(owner).map(|member| (member.identity(), member.is_serving()));
         let is_new_life = known.is_none_or(|(known, _)| identity.supersedes(&known));
         let was_serving = known.is_some_and(|(_, is_serving)| is_serving);
@@ -277,7 +287,7 @@ impl Node {
             }
             return;
         }
-        self.place_member(now, owner, identity, body, is_new_life);
+        self.place_member(now, said);
         match body.standing {
             Standing::Serving if known.is_none() && source == Source::Disk => {
                 self.on_serving(now, owner, Arrival::Remembered);
@@ -291,40 +301,19 @@ impl Node {
     }
 
     /// Takes over what a `node` document says, keeping what this node knows beyond it.
-    fn place_member(
-        &mut self,
-        now: Instant,
-        owner: NodeId,
-        identity: Identity,
-        body: &NodeBody,
-        is_new_life: bool,
-    ) {
-        let mut view = members::view_of(body, identity, self.clock.wall(now));
-        let mut member = Member { view: Arc::new(view.clone()), heard: None, changed: now, hold_until: None };
-        if let Some(before) = self.members.find(owner) {
-            if !is_new_life {
-                view.clash.clone_from(&before.view.clash);
-            }
-            view.since = before.view.since;
-            view.cause = before.view.cause.clone();
-            view.state = before.view.state;
-            if !is_new_life {
-                view.incarnation = view.incarnation.max(before.view.incarnation);
-                member.heard = before.heard;
-                member.changed = before.changed;
-            }
-        }
-        member.view = Arc::new(view);
-        self.members.insert(owner, member);
-        self.view.owner_changed(owner);
+    fn place_member(&mut self, now: Instant, said: &Arc<Stored>) {
+        let owner = said.document.key.owner;
+        let member = match self.members.find(owner) {
+            Some(before) => before.after(now, said.clone()),
+            None => Member::new(now, said.clone()),
+        };
+        self.members.insert(member);
         self.view.member_changed(owner);
     }
 
     fn on_serving(&mut self, now: Instant, owner: NodeId, arrival: Arrival) {
-        let Some((identity, incarnation, state)) = self
-            .members
-            .find(owner)
-            .map(|member| (member.identity(), member.view.incarnation, member.view.state))
+        let Some((identity, incarnation, state)) =
+            self.members.find(owner).map(|member| (member.identity(), member.incarnation(), member.state()))
         else {
             return;
         };
@@ -361,7 +350,7 @@ impl Node {
     fn on_holding(&mut self, now: Instant, owner: NodeId, for_ms: u32) {
         let hold = Duration::from_millis(u64::from(for_ms)).min(HOLD_MAX);
         if let Some(member) = self.members.find_mut(owner) {
-            member.hold_until = Some(now.after(hold));
+            member.set_hold(now.after(hold));
         }
         self.registry.set_live(owner, true);
         self.suspicions.close(owner);
@@ -371,11 +360,7 @@ impl Node {
     }
 
     pub(crate) fn on_hold_end(&mut self, now: Instant, subject: NodeId) {
-        let is_over = self.members.find(subject).is_some_and(|member| {
-            member.hold_until.is_some_and(|until| until <= now)
-                && matches!(member.view.state, MemberState::Holding)
-        });
-        if is_over {
+        if self.members.find(subject).is_some_and(|member| member.is_hold_over(now)) {
             self.declare_down(now, subject, "its hold ended and it was not back".to_owned());
         }
     }
@@ -391,7 +376,7 @@ impl Node {
         let Some(member) = self.members.find(subject) else {
             return;
         };
-        let (identity, incarnation) = (member.identity(), member.view.incarnation);
+        let (identity, incarnation) = (member.identity(), member.incarnation());
         self.membership.apply_down(now, identity, incarnation);
         self.registry.set_live(subject, false);
         self.suspicions.close(subject);
@@ -410,21 +395,15 @@ impl Node {
     }
 
     fn set_state(&mut self, now: Instant, id: NodeId, state: MemberState, cause: String) {
-        let wall = self.clock.wall(now);
         let Some(member) = self.members.find_mut(id) else {
             return;
         };
-        let before = member.view.state;
+        let before = member.state();
         if before == state && !matches!(state, MemberState::Alive) {
             return;
         }
-        member.changed = now;
-        let name = member.view.name.clone();
-        self.members.update(id, |view| {
-            view.state = state;
-            view.since = wall;
-            view.cause = cause.as_str().into();
-        });
+        member.set_state(now, state, &cause);
+        let name = member.name().clone();
         self.view.owner_changed(id);
         self.view.member_changed(id);
         let severity = if matches!(state, MemberState::Down) { Severity::Warning } else { Severity::Info };
@@ -432,20 +411,20 @@ impl Node {
     }
 
     /// Our own probe failed: accuse, and tell everybody, the subject first of all.
-    pub(crate) fn accuse(&mut self, now: Instant, subject: Identity, incarnation: u16) {
-        let Some(member) = self.members.find(subject.id).filter(|member| member.identity() == subject) else {
+    pub(crate) fn accuse(&mut self, now: Instant, subject: Peer, incarnation: u16) {
+        let is_alive = |member: &&Member| Peer::from(member.identity()) == subject;
+        let Some(member) = self.members.find(subject.id()).filter(is_alive) else {
             return;
         };
-        if !matches!(member.view.state, MemberState::Alive | MemberState::Suspect { .. })
-            || self.is_displaced()
+        if !matches!(member.state(), MemberState::Alive | MemberState::Suspect { .. }) || self.is_displaced()
         {
             return;
         }
         let accusation = Accusation {
             accuser: self.id(),
-            subject: subject.id,
-            epoch: subject.epoch,
-            revival: subject.revival,
+            subject: subject.id(),
+            epoch: subject.epoch(),
+            revival: subject.revival(),
             incarnation,
             evidence: Evidence::ProbeUnanswered,
             seal: Seal([0; 64]),
@@ -458,43 +437,47 @@ impl Node {
 
     /// Another agent uses our name and the mesh listens to that one: that nobody answers us says nothing about them.
     fn is_displaced(&self) -> bool {
-        self.members.find(self.id()).is_some_and(|me| me.view.clash.is_some())
+        self.members.find(self.id()).is_some_and(|me| me.clash().is_some())
     }
 
-    fn on_accusation(&mut self, now: Instant, source: Source, accusation: Verified<Accusation>) -> bool {
+    /// Counts what another accuser says. Gives it back if it was news.
+    fn on_accusation(
+        &mut self,
+        now: Instant,
+        source: Source,
+        accusation: Verified<Accusation>,
+    ) -> Option<Accusation> {
         let accusation = accusation.into_inner();
         let is_member = self.members.find(accusation.accuser).is_some_and(Member::is_serving);
         if !is_member || accusation.accuser == accusation.subject {
             self.stats.accusations_void += 1;
-            return false;
+            return None;
         }
         if accusation.subject == self.id() {
             self.on_accused(now, source, &accusation);
-            return false;
+            return None;
         }
         let is_news = self.count_vote(now, &accusation);
-        let subject =
-            self.members.find(accusation.subject).map(|member| (member.target(), member.view.state));
+        let subject = self.members.find(accusation.subject).map(|member| (member.target(), member.state()));
         match subject {
             // Whoever accuses should tell the subject; a liar would not.
             Some((target, MemberState::Suspect { .. })) if is_news => {
                 self.push(
                     vec![target],
                     Class::Accusation,
-                    Push::Statements(vec![Statement::Accusation(accusation)]),
+                    Push::Statements(vec![Statement::Accusation(accusation.clone())]),
                 );
             }
             // Whoever accuses a member that left has missed the leave.
             Some((_, MemberState::Left)) => {
-                let left =
-                    self.registry.find(accusation.subject, Topic::NODE).map(|stored| stored.document.clone());
+                let left = self.registry.find(accusation.subject, Topic::NODE).cloned();
                 if let Some(left) = left {
                     self.echo(now, source, &left);
                 }
             }
             Some(_) | None => {}
         }
-        is_news
+        is_news.then_some(accusation)
     }
 
     /// We are accused: raise the incarnation, or show the one that already refutes it.
@@ -507,9 +490,7 @@ impl Node {
             if self.contacts.may_refute(now, REFUTE_EVERY) {
                 self.membership.refute(now, accusation.incarnation);
             }
-        } else if let Some(ours) =
-            self.registry.find(me.id, Topic::NODE).map(|stored| stored.document.clone())
-        {
+        } else if let Some(ours) = self.registry.find(me.id, Topic::NODE).cloned() {
             self.echo(now, source, &ours);
         }
     }
@@ -520,7 +501,7 @@ impl Node {
         let Some(member) = self.members.find(subject) else {
             return false;
         };
-        if !matches!(member.view.state, MemberState::Alive | MemberState::Suspect { .. }) {
+        if !matches!(member.state(), MemberState::Alive | MemberState::Suspect { .. }) {
             self.stats.accusations_void += 1;
             return false;
         }
@@ -552,7 +533,7 @@ impl Node {
     /// A suspect answered this agent itself.
     pub(crate) fn on_suspect_answered(&mut self, now: Instant, subject: NodeId) {
         if let Some(member) = self.members.find_mut(subject) {
-            member.heard = Some(now);
+            member.set_heard(now);
         }
         if self.suspicions.close(subject) {
             self.set_state(now, subject, MemberState::Alive, "it answers this agent".to_owned());
@@ -564,13 +545,13 @@ impl Node {
         let Some(member) = self.members.find(subject) else {
             return;
         };
-        let (identity, incarnation) = (member.identity(), member.view.incarnation);
-        self.accuse(now, identity, incarnation);
+        let (identity, incarnation) = (member.identity(), member.incarnation());
+        self.accuse(now, identity.into(), incarnation);
         self.on_suspicion_due(now, subject);
     }
 
     pub(crate) fn on_suspicion_due(&mut self, now: Instant, subject: NodeId) {
-        let heard = self.members.find(subject).and_then(|member| member.heard);
+        let heard = self.members.find(subject).and_then(Member::heard);
         let others = self.members.possible_accusers(subject);
         let me = self.id();
         match self.suspicions.judge(now, me, subject, others, heard) {
@@ -609,7 +590,7 @@ impl Node {
         let orders: Vec<_> =
             self.registry.iter().filter(|stored| stored.document.key.topic == topic).cloned().collect();
         for stored in orders {
-            if let Body::Forget(_, order) = &*stored.body {
+            if let Body::Forget(_, order) = &stored.body {
                 self.on_forget_order(now, stored.document.key.owner, subject, *order);
             }
         }
@@ -619,7 +600,7 @@ impl Node {
         let Some(member) = self.members.find(subject) else {
             return;
         };
-        let (name, state, identity) = (member.view.name.clone(), member.view.state, member.identity());
+        let (name, state, identity) = (member.name().clone(), member.state(), member.identity());
         self.membership.remove(now, identity);
         self.view.owner_changed(subject);
         self.members.remove(subject);
@@ -640,7 +621,7 @@ impl Node {
     /// Members of an earlier life of ours that were Down then are so until they show a later life of theirs.
     pub(crate) fn on_were_down(&mut self, now: Instant, members: &[NodeId]) {
         for id in members {
-            if self.members.find(*id).is_some_and(|member| member.is_serving() && !member.view.is_self) {
+            if self.members.find(*id).is_some_and(|member| member.is_serving() && *id != self.id()) {
                 self.declare_down(now, *id, "it was Down before this agent restarted".to_owned());
             }
         }
@@ -674,6 +655,10 @@ fn vet_body(
         }
         Body::Trust | Body::Health(_) | Body::Forget(..) | Body::Opaque => Ok(()),
     }
+}
+
+fn is_small(statement: &Statement) -> bool {
+    statement.bytes() <= limits::PUSH_BODY_BYTES_MAX + 128
 }
 
 fn class_of(statement: &Statement) -> Class {

@@ -11,9 +11,29 @@ use ringmesh_types::ids::NodeId;
 use ringmesh_types::name::{ClusterName, InstanceId, NodeName, ServiceName};
 use ringmesh_types::service::{HealthState, Instance};
 use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView, Snapshot};
-use ringmesh_types::time::WallTime;
+use ringmesh_types::time::{Instant, WallTime};
 
+use crate::machine::Clock;
 use crate::members::{Member, Members};
+
+/// What the view is built from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) members: &'a Members,
+    pub(crate) registry: &'a Registry,
+    pub(crate) clock: &'a Clock,
+    pub(crate) now: Instant,
+}
+
+/// More than this are not told apart: then everything is built anew.
+const DIRTY_MAX: usize = 256;
+
+/// Whose part of the view is out of date.
+#[derive(Debug)]
+enum Dirty {
+    These(BTreeSet<NodeId>),
+    All,
+}
 
 /// What is dirty, and what was built last.
 #[derive(Debug)]
@@ -21,7 +41,8 @@ pub(crate) struct ViewBuilder {
     cluster: ClusterName,
     is_changed: bool,
     are_members_dirty: bool,
-    dirty_owners: BTreeSet<NodeId>,
+    dirty: Dirty,
+    members: BTreeMap<NodeId, Arc<MemberView>>,
     services_of: BTreeMap<NodeId, BTreeSet<ServiceName>>,
     owners_of: BTreeMap<ServiceName, BTreeSet<NodeId>>,
     services: BTreeMap<ServiceName, Arc<ServiceView>>,
@@ -36,7 +57,8 @@ impl ViewBuilder {
             cluster,
             is_changed: false,
             are_members_dirty: true,
-            dirty_owners: BTreeSet::new(),
+            dirty: Dirty::These(BTreeSet::new()),
+            members: BTreeMap::new(),
             services_of: BTreeMap::new(),
             owners_of: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -48,7 +70,12 @@ impl ViewBuilder {
 
     /// What a node says of its services or their health changed.
     pub(crate) fn owner_changed(&mut self, owner: NodeId) {
-        self.dirty_owners.insert(owner);
+        if let Dirty::These(owners) = &mut self.dirty {
+            owners.insert(owner);
+            if owners.len() > DIRTY_MAX {
+                self.dirty = Dirty::All;
+            }
+        }
         self.is_changed = true;
     }
 
@@ -63,31 +90,28 @@ impl ViewBuilder {
         core::mem::take(&mut self.is_changed)
     }
 
-    pub(crate) fn build(
-        &mut self,
-        me: NodeId,
-        members: &Members,
-        registry: &Registry,
-        wall: WallTime,
-    ) -> Arc<Snapshot> {
-        if let Some(last) =
-            self.last.as_ref().filter(|_| !self.are_members_dirty && self.dirty_owners.is_empty())
-        {
+    pub(crate) fn build(&mut self, me: NodeId, source: &Source<'_>) -> Arc<Snapshot> {
+        let owners = match core::mem::replace(&mut self.dirty, Dirty::These(BTreeSet::new())) {
+            Dirty::These(owners) => owners,
+            Dirty::All => source.members.iter().map(Member::id).chain(self.members.keys().copied()).collect(),
+        };
+        if let Some(last) = self.last.as_ref().filter(|_| !self.are_members_dirty && owners.is_empty()) {
             return last.clone();
         }
-        let owners = core::mem::take(&mut self.dirty_owners);
         for owner in &owners {
-            self.place(*owner, members, registry);
+            self.show(*owner, source);
+            self.place(*owner, source.members, source.registry);
         }
-        let dirty = self.index(&owners, members, registry);
+        let dirty = self.index(&owners, source.members, source.registry);
         for service in dirty {
-            self.build_service(service, members, registry);
+            self.build_service(service, source.registry);
         }
+        let wall = source.clock.wall(source.now);
         let snapshot = Arc::new(Snapshot {
             serial: self.last.as_ref().map_or_else(|| first_serial(wall), |last| last.serial.wrapping_add(1)),
             cluster: self.cluster.clone(),
-            local: members.find(me).expect("a node places itself before it is asked").view.clone(),
-            members: self.members(members),
+            local: self.members.get(&me).expect("a node places itself before it is asked").clone(),
+            members: self.members_by_name(),
             services: self.services.clone(),
             hosts: self.hosts.clone(),
             made: wall,
@@ -95,6 +119,21 @@ impl ViewBuilder {
         self.are_members_dirty = false;
         self.last = Some(snapshot.clone());
         snapshot
+    }
+
+    /// Brings what readers see of a member up to date.
+    fn show(&mut self, owner: NodeId, source: &Source<'_>) {
+        match source.members.find(owner) {
+            Some(member) => {
+                let view = Arc::new(view_of(member, source));
+                if self.members.get(&owner) != Some(&view) {
+                    self.members.insert(owner, view);
+                }
+            }
+            None => {
+                self.members.remove(&owner);
+            }
+        }
     }
 
     /// Brings the index of who has which address up to date.
@@ -160,10 +199,11 @@ impl ViewBuilder {
         dirty
     }
 
-    fn build_service(&mut self, name: ServiceName, members: &Members, registry: &Registry) {
+    fn build_service(&mut self, name: ServiceName, registry: &Registry) {
         let mut instances = Vec::new();
         for owner in self.owners_of.get(&name).into_iter().flatten() {
-            let (Some(member), Some(body)) = (members.find(*owner), services_body(registry, *owner)) else {
+            let (Some(member), Some(body)) = (self.members.get(owner), services_body(registry, *owner))
+            else {
                 continue;
             };
             let health = health_body(registry, *owner).map(|body| {
@@ -172,7 +212,7 @@ impl ViewBuilder {
             for instance in body.instances.iter().filter(|instance| instance.service == name) {
                 instances.push(InstanceView {
                     instance: instance.clone(),
-                    member: member.view.clone(),
+                    member: member.clone(),
                     health: health_of(instance, health.as_ref()),
                     is_draining: instance.is_draining || body.is_node_draining,
                 });
@@ -187,11 +227,31 @@ impl ViewBuilder {
         self.services.insert(name.clone(), Arc::new(ServiceView { name, instances }));
     }
 
-    fn members(&self, members: &Members) -> BTreeMap<NodeName, Arc<MemberView>> {
+    fn members_by_name(&self) -> BTreeMap<NodeName, Arc<MemberView>> {
         match &self.last {
             Some(last) if !self.are_members_dirty => last.members.clone(),
-            _ => members.iter().map(|member| (member.view.name.clone(), member.view.clone())).collect(),
+            _ => self.members.values().map(|view| (view.name.clone(), view.clone())).collect(),
         }
+    }
+}
+
+/// What readers see of a member.
+fn view_of(member: &Member, source: &Source<'_>) -> MemberView {
+    let body = member.body();
+    let is_self = source.members.is_me(member);
+    MemberView {
+        name: body.name.clone(),
+        identity: member.identity(),
+        zone: body.zone.clone(),
+        region: body.region.clone(),
+        addresses: body.addresses.iter().map(IpAddr::to_canonical).collect(),
+        agent_version: body.agent_version.clone(),
+        state: member.state(),
+        since: source.clock.wall(member.changed),
+        cause: if is_self { "this agent".into() } else { member.cause() },
+        incarnation: member.incarnation(),
+        clash: member.clash().cloned(),
+        is_self,
     }
 }
 
@@ -201,18 +261,18 @@ fn first_serial(wall: WallTime) -> u32 {
 }
 
 fn is_shown(member: &Member) -> bool {
-    !matches!(member.view.state, MemberState::Left)
+    !matches!(member.state(), MemberState::Left)
 }
 
 fn services_body(registry: &Registry, owner: NodeId) -> Option<&ServicesBody> {
-    match &*registry.find(owner, Topic::SERVICES)?.body {
+    match &registry.find(owner, Topic::SERVICES)?.body {
         Body::Services(body) => Some(body),
         Body::Node(_) | Body::Trust | Body::Health(_) | Body::Forget(..) | Body::Opaque => None,
     }
 }
 
 fn health_body(registry: &Registry, owner: NodeId) -> Option<&HealthBody> {
-    match &*registry.find(owner, Topic::HEALTH)?.body {
+    match &registry.find(owner, Topic::HEALTH)?.body {
         Body::Health(body) => Some(body),
         Body::Node(_) | Body::Trust | Body::Services(_) | Body::Forget(..) | Body::Opaque => None,
     }
@@ -230,9 +290,8 @@ fn health_of(
 
 /// A member's name and every address that it or an endpoint on it has.
 fn addresses(member: &Member, registry: &Registry) -> (NodeName, BTreeSet<IpAddr>) {
-    let instances =
-        services_body(registry, member.identity().id).into_iter().flat_map(|body| &body.instances);
+    let instances = services_body(registry, member.id()).into_iter().flat_map(|body| &body.instances);
     let endpoints = instances.flat_map(|instance| &instance.endpoints).map(|endpoint| endpoint.address);
-    let all = member.view.addresses.iter().copied().chain(endpoints);
-    (member.view.name.clone(), all.map(|address| address.to_canonical()).collect())
+    let all = member.body().addresses.iter().copied().chain(endpoints);
+    (member.name().clone(), all.map(|address| address.to_canonical()).collect())
 }

@@ -346,15 +346,16 @@ fn whoever_speaks_for_another_is_rejected_and_counted() {
     let mut world = mesh(1, 4, 0.0);
     let identity = |world: &World, host: usize| world.node(host).expect("runs").identity();
     let header = foca::Header {
-        src: ringmesh_gossip::codec::Peer(identity(&world, 1)),
+        src: ringmesh_gossip::codec::Peer::from(identity(&world, 1)),
         src_incarnation: 0,
-        dst: ringmesh_gossip::codec::Peer(identity(&world, 0)),
+        dst: ringmesh_gossip::codec::Peer::from(identity(&world, 0)),
         message: foca::Message::Ping(1),
     };
     let mut packet = Vec::new();
     ringmesh_types::wire::encode_into(&mut packet, &header).expect("fits");
     packet.extend_from_slice(&[0, 0]);
-    let datagram = ringmesh_gossip::message::Datagram::Packet(packet);
+    let at = identity(&world, 1).addr;
+    let datagram = ringmesh_gossip::message::Datagram::Packet { at, packet };
     let bytes =
         ringmesh_types::wire::encode(ringmesh_types::wire::Channel::Datagram, &datagram).expect("fits");
     world.forge_datagram(1, 0, bytes.clone());

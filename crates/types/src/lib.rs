@@ -15,5 +15,6 @@ pub mod name;
 pub mod sealed;
 pub mod service;
 pub mod snapshot;
+pub mod stored;
 pub mod time;
 pub mod wire;

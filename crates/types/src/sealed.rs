@@ -4,6 +4,7 @@
 //! with a [`CheckSeal`] of their own: Ed25519 in the agent, a keyed hash of the same 64 bytes in simulations.
 
 use core::fmt;
+use std::sync::Arc;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::document::Document;
 use crate::ids::{Epoch, NodeId};
 use crate::limits;
+use crate::stored::Stored;
 
 /// 64 bytes that only the owner of a document key can make.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -143,6 +145,11 @@ impl<T> Verified<T> {
     pub fn into_inner(self) -> T {
         self.0
     }
+
+    /// Another form of the same statement.
+    pub(crate) fn try_map<U, E>(self, map: impl FnOnce(T) -> Result<U, E>) -> Result<Verified<U>, E> {
+        map(self.0).map(Verified)
+    }
 }
 
 impl Verified<Document> {
@@ -237,19 +244,11 @@ impl Statement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifiedStatement {
     /// What an owner says about a topic.
-    Document(Verified<Document>),
+    Document(Verified<Arc<Stored>>),
     /// What an accuser says about a subject.
     Accusation(Verified<Accusation>),
-}
-
-impl VerifiedStatement {
-    /// The statement as it travels.
-    pub fn to_wire(&self) -> Statement {
-        match self {
-            Self::Document(document) => Statement::Document(document.get().clone()),
-            Self::Accusation(accusation) => Statement::Accusation(accusation.get().clone()),
-        }
-    }
+    /// An owner's seal on something that is not what its topic says: whose, and what is wrong with it.
+    Unreadable(NodeId, String),
 }
 
 const _: () = assert!(limits::BATCH_STATEMENTS_MAX > 0, "a batch holds something");

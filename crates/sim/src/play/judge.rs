@@ -253,10 +253,10 @@ pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
         for (id, owner) in &stage.ids {
             let list = |node: &ringmesh_node::Node| {
                 let documents = node.documents_of(*id);
-                let one = |document: &std::sync::Arc<ringmesh_types::document::Document>| {
+                let one = |document: &ringmesh_types::document::Document| {
                     format!("{} {}", document.key.topic, document.version)
                 };
-                documents.iter().map(one).collect::<Vec<_>>().join(", ")
+                documents.iter().map(|stored| one(&stored.document)).collect::<Vec<_>>().join(", ")
             };
             let (ours, theirs) = (list(first_node), list(node));
             if ours != theirs {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ringmesh_gossip::message::Push;
-use ringmesh_types::body::{Body, Standing};
+use ringmesh_types::body::Standing;
 use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::ids::{Identity, Version};
 use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified};
@@ -50,11 +50,8 @@ impl Stage {
             }
             Lie::ForgeLeave => {
                 let documents = node.documents_of(node.id());
-                let node_document =
-                    documents.iter().find(|document| document.key.topic.as_str() == Topic::NODE)?;
-                let Ok(Body::Node(mut body)) = Body::read(&node_document.key, &node_document.body) else {
-                    return None;
-                };
+                let stored = documents.iter().find(|stored| stored.node_body().is_some())?;
+                let (node_document, mut body) = (&stored.document, stored.node_body()?.clone());
                 body.standing = Standing::Left;
                 let sequence = node_document.version.sequence + 1;
                 let document = Document {
@@ -68,7 +65,8 @@ impl Stage {
             Lie::Replay => {
                 // What the victim itself said when the lies began: true then.
                 let documents = node.documents_of(node.id());
-                let said = documents.iter().find(|document| document.key.topic.as_str() == Topic::HEALTH)?;
+                let mut said = documents.iter().map(|stored| &stored.document);
+                let said = said.find(|document| document.key.topic.as_str() == Topic::HEALTH)?;
                 let old = self.replayed.entry((liar, victim)).or_insert_with(|| Document::clone(said));
                 Some(Statement::Document(old.clone()))
             }

@@ -85,8 +85,8 @@ impl Safety {
         let Some(node) = stage.world.node(host).filter(|_| is_honest(stage, host)) else {
             return Ok(());
         };
-        for document in node.documents_of(node.id()) {
-            let (version, hash) = (document.version, document.body_hash());
+        for stored in node.documents_of(node.id()) {
+            let (document, (version, hash)) = (&stored.document, stored.rank());
             let issued = self.issued.entry(document.key.clone()).or_insert((version, hash));
             if issued.0 == version && issued.1 != hash {
                 let topic = &document.key.topic;
@@ -141,7 +141,8 @@ impl Safety {
             if !is_honest_ever(stage, *name) {
                 continue;
             }
-            for document in node.documents_of(*owner) {
+            for stored in node.documents_of(*owner) {
+                let document = &stored.document;
                 let held = self.held[host].entry(document.key.clone()).or_insert(document.version);
                 if document.version < *held && !has_wild_clock(stage) {
                     return Err(format!(

@@ -13,8 +13,8 @@ use ringmesh_node::io::{CommandError, Ticket};
 use ringmesh_node::registration::SavedState;
 use ringmesh_node::{Node, NodeConfig};
 use ringmesh_types::body::EndpointHealth;
-use ringmesh_types::document::Document;
 use ringmesh_types::ids::{Epoch, NodeId};
+use ringmesh_types::stored::Stored;
 use ringmesh_types::time::Instant;
 
 use super::{Due, Traffic, WorldConfig};
@@ -26,7 +26,7 @@ pub(super) struct Disk {
     pub(super) epoch: Epoch,
     pub(super) registrations: SavedState,
     pub(super) health: Vec<(EndpointKey, EndpointHealth)>,
-    pub(super) view: Vec<Arc<Document>>,
+    pub(super) view: Vec<Arc<Stored>>,
     pub(super) down: Vec<NodeId>,
     pub(super) peers: Vec<SocketAddr>,
 }

@@ -21,11 +21,11 @@ use ringmesh_health::monitor::{Outcome, ProbeId};
 use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Source, Ticket};
 use ringmesh_node::registration::RawRegistration;
 use ringmesh_node::{Node, Restored};
-use ringmesh_types::document::Document;
 use ringmesh_types::event::Event;
 use ringmesh_types::ids::{Epoch, NodeId};
 use ringmesh_types::sealed::Statement;
 use ringmesh_types::snapshot::{MemberState, Snapshot};
+use ringmesh_types::stored::Stored;
 use ringmesh_types::time::{Instant, WallTime};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -236,15 +236,15 @@ impl World {
         Node::new(self.now, wall, epoch, host.config.clone(), restored, sealer, seed)
     }
 
-    fn begin_life(&mut self, host: usize, wall: WallTime, known: &[Arc<Document>]) {
+    fn begin_life(&mut self, host: usize, wall: WallTime, known: &[Arc<Stored>]) {
         let node = self.make_node(host, wall);
         let (id, gate) = (self.hosts[host].id, Gate::new(SimChecker));
         let running = Running { node, gate, asked_by: BTreeMap::new(), wake: None, frozen: None };
         self.hosts[host].life += 1;
         self.hosts[host].running = Some(Box::new(running));
         self.mark_changed(host);
-        let others = known.iter().filter(|document| document.key.owner != id);
-        let statements = others.map(|document| Statement::Document(Document::clone(document))).collect();
+        let others = known.iter().map(|stored| &stored.document).filter(|document| document.key.owner != id);
+        let statements = others.map(|document| Statement::Document(document.clone())).collect();
         self.admit(host, Source::Disk, statements);
     }
 

@@ -68,10 +68,10 @@ pub(super) const TABLE: &[Mutation] = &[
     },
     Mutation {
         name: "duplicates-forwarded",
-        breaks: "Everything that comes is handed on as news, however often it comes.",
+        breaks: "Accusations are handed on as news, however often they come.",
         file: "crates/node/src/statements.rs",
-        find: "if is_news && wire.bytes() <= limits::PUSH_BODY_BYTES_MAX + 128 {",
-        replace: "if wire.bytes() <= limits::PUSH_BODY_BYTES_MAX + 128 {",
+        find: "is_news.then_some(accusation)",
+        replace: "Some(accusation)",
     },
     Mutation {
         name: "forward-to-nobody",
@@ -105,7 +105,7 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "clash-not-noticed",
         breaks: "Two agents under one name fight on, and nobody says so.",
         file: "crates/node/src/statements.rs",
-        find: "if !is_elsewhere || is_late || member.view.clash.is_some() {",
+        find: "if !is_elsewhere || is_late || member.clash().is_some() {",
         replace: "if true {",
     },
     Mutation {
@@ -119,7 +119,7 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "down-forgotten-at-restart",
         breaks: "An agent that restarts takes those for alive that were Down before.",
         file: "crates/node/src/statements.rs",
-        find: "if self.members.find(*id).is_some_and(|member| member.is_serving() && !member.view.is_self) {",
+        find: "if self.members.find(*id).is_some_and(|member| member.is_serving() && *id != self.id()) {",
         replace: "if false {",
     },
     Mutation {
@@ -190,32 +190,35 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "stale-epoch-accepted",
         breaks: "What an earlier life of a member said replaces what its present one says.",
         file: "crates/gossip/src/registry.rs",
-        find: "if rank(&known.document) > rank(&document) {",
-        replace: "if known.document.version.epoch == document.version.epoch
-                && rank(&known.document) > rank(&document)
-            {",
+        find: "Ordering::Greater => return Merge::Older(known.clone()),",
+        replace: "Ordering::Greater if known.document.version.epoch == version.epoch => {
+                    return Merge::Older(known.clone());
+                }
+                Ordering::Greater => {}",
     },
     Mutation {
         name: "stale-version-accepted",
         breaks: "What a member said earlier in its life replaces what it said last.",
         file: "crates/gossip/src/registry.rs",
-        find: "if rank(&known.document) > rank(&document) {",
-        replace: "if known.document.version.epoch > document.version.epoch {",
+        find: "Ordering::Greater => return Merge::Older(known.clone()),",
+        replace: "Ordering::Greater if known.document.version.epoch > version.epoch => {
+                    return Merge::Older(known.clone());
+                }
+                Ordering::Greater => {}",
     },
     Mutation {
         name: "epoch-not-compared",
         breaks: "A life that has said much outranks a later one that has said little.",
         file: "crates/gossip/src/registry.rs",
-        find: "let rank = |document: &Document| (document.version, document.body_hash());",
-        replace: "let rank = |document: &Document| (document.version.sequence, document.body_hash());",
+        find: "match known.rank().cmp(&after.rank()) {",
+        replace: "match (known.rank().0.sequence, known.rank().1).cmp(&(version.sequence, after.rank().1)) {",
     },
     Mutation {
         name: "lower-hash-wins",
         breaks: "Of two bodies under one version, merging and comparing prefer different ones.",
         file: "crates/gossip/src/registry.rs",
-        find: "let rank = |document: &Document| (document.version, document.body_hash());",
-        replace: "let rank =
-                |document: &Document| (document.version, core::cmp::Reverse(document.body_hash()));",
+        find: "match known.rank().cmp(&after.rank()) {",
+        replace: "match (known.rank().0, after.rank().1).cmp(&(*version, known.rank().1)) {",
     },
     Mutation {
         name: "anti-entropy-one-way",
