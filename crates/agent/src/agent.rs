@@ -348,6 +348,7 @@ fn node_config(
         hold: config.mesh.hold,
         is_allowed: allows(&config.mesh.advertise_allowed),
         trust_body,
+        is_terse: false,
     })
 }
 

@@ -103,7 +103,8 @@ impl<C: CheckSeal> Gate<C> {
 
     fn check(&mut self, now: Instant, statement: Statement, admission: &mut Admission) {
         let speaker = statement.speaker();
-        let Some((_, key)) = self.keys.get(&speaker) else {
+        let key = self.keys.get(&speaker).map(|(_, key)| *key).or_else(|| self.checker.known_key(speaker));
+        let Some(key) = &key else {
             if !is_trust(&statement) {
                 admission.wanted.insert(speaker);
                 self.park(now, statement);

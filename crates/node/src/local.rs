@@ -355,6 +355,9 @@ impl Node {
     pub(crate) fn apply_local(&mut self, now: Instant, remembered: &BTreeMap<EndpointKey, EndpointHealth>) {
         let wall = self.clock.wall(now);
         self.monitor.set_plans(now, wall, self.local.committed.plans(), remembered);
+        if self.config.is_terse && self.local.committed.instances().is_empty() {
+            return;
+        }
         let body = ServicesBody {
             instances: self.local.committed.instances(),
             is_node_draining: self.local.committed.is_node_draining,

@@ -63,8 +63,11 @@ pub struct NodeConfig {
     pub hold: Duration,
     /// Which addresses members and endpoints may advertise.
     pub is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-    /// The body of our `trust` document.
+    /// The body of our `trust` document; empty where keys are known without.
     pub trust_body: Vec<u8>,
+    /// Whether nothing is said under a topic while there is nothing to say there. Only for a node that never lived
+    /// before: what an earlier life said there would stay.
+    pub is_terse: bool,
 }
 
 /// What an earlier life left on disk.
@@ -212,7 +215,9 @@ impl Node {
 
     fn begin(&mut self, now: Instant, remembered: &BTreeMap<EndpointKey, EndpointHealth>) {
         self.report_local_problems(now);
-        self.publisher.want(Topic::of(Topic::TRUST), Class::Bulk, self.config.trust_body.clone());
+        if !self.config.trust_body.is_empty() {
+            self.publisher.want(Topic::of(Topic::TRUST), Class::Bulk, self.config.trust_body.clone());
+        }
         self.say_standing();
         self.apply_local(now, remembered);
         self.arm_contact_timers(now);
@@ -255,6 +260,11 @@ impl Node {
     /// How this node sees each member, itself included, by id.
     pub fn members(&self) -> impl Iterator<Item = (Identity, MemberState)> {
         self.members.iter().map(|member| (member.identity(), member.state()))
+    }
+
+    /// The endpoints of the instances on this node.
+    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointKey> {
+        self.monitor.iter().map(|(key, _)| key)
     }
 
     /// The documents of one owner as this node has them, `trust` and `node` first.

@@ -79,7 +79,8 @@ pub fn bench(
     let memory_before = resident_bytes();
     let begun = seconds();
     progress("set up", 0.0);
-    let mut stage = Stage::new(&scenario(plan), 1);
+    let scenario = scenario(plan);
+    let mut stage = if plan.instances == 0 { Stage::bare(&scenario, 1) } else { Stage::new(&scenario, 1) };
     stage.set();
     let setup_s = seconds() - begun;
     let pairs = (plan.nodes * plan.nodes) as f64;

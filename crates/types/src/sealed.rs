@@ -113,6 +113,11 @@ pub trait CheckSeal {
     /// Whether `seal` over `bytes` was made with `key`.
     fn is_sealed_by(&self, key: &DocumentKey, bytes: &[u8], seal: &Seal) -> bool;
 
+    /// The document key of `owner`, where keys are known without `trust` documents.
+    fn known_key(&self, _owner: NodeId) -> Option<DocumentKey> {
+        None
+    }
+
     /// The document key that a `trust` body vouches for.
     ///
     /// # Errors
@@ -146,9 +151,20 @@ impl<T> Verified<T> {
         self.0
     }
 
+    /// Another view of the same statement.
+    pub(crate) fn map<U>(&self, map: impl FnOnce(&T) -> U) -> Verified<U> {
+        Verified(map(&self.0))
+    }
+
     /// Another form of the same statement.
     pub(crate) fn try_map<U, E>(self, map: impl FnOnce(T) -> Result<U, E>) -> Result<Verified<U>, E> {
         map(self.0).map(Verified)
+    }
+}
+
+impl<T> Verified<Option<T>> {
+    pub(crate) fn transpose(self) -> Option<Verified<T>> {
+        self.0.map(Verified)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A document as it is kept: checked, read once, and shared by everybody who keeps it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::body::{Body, NodeBody};
 use crate::document::Document;
@@ -50,6 +50,20 @@ impl Verified<Document> {
             let (body_hash, digest) = (document.body_hash(), document.digest());
             Ok(Arc::new(Stored { document, body, body_hash, digest }))
         })
+    }
+}
+
+impl Verified<Arc<Stored>> {
+    /// The same, without keeping it.
+    pub fn downgrade(&self) -> Verified<Weak<Stored>> {
+        self.map(Arc::downgrade)
+    }
+}
+
+impl Verified<Weak<Stored>> {
+    /// The document, if anybody keeps it.
+    pub fn upgrade(&self) -> Option<Verified<Arc<Stored>>> {
+        self.map(Weak::upgrade).transpose()
     }
 }
 

@@ -118,6 +118,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(scenario: &Scenario, seed: u64) -> Self {
+        Self::made_of(scenario, seed, false)
+    }
+
+    /// A stage for the largest meshes ([`WorldConfig::is_bare`]).
+    pub(crate) fn bare(scenario: &Scenario, seed: u64) -> Self {
+        Self::made_of(scenario, seed, true)
+    }
+
+    fn made_of(scenario: &Scenario, seed: u64, is_bare: bool) -> Self {
         let topology = &scenario.topology;
         let link = merged(&LinkConfig::default(), &scenario.links.default);
         let config = WorldConfig {
@@ -127,6 +136,7 @@ impl Stage {
             seeds: topology.seeds,
             link: link.clone(),
             hold: topology.hold,
+            is_bare,
             ..WorldConfig::default()
         };
         let mut world = World::new(seed, &config);

@@ -4,6 +4,7 @@
 //! with the real codec and passes the real gate for seals.
 
 mod host;
+mod library;
 mod wire;
 
 use core::net::SocketAddr;
@@ -17,24 +18,28 @@ use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
 use ringmesh_gossip::suspicion::SuspicionConfig;
 use ringmesh_gossip::timers::Timers;
-use ringmesh_health::monitor::{Outcome, ProbeId};
+use ringmesh_health::monitor::{EndpointKey, Outcome, ProbeId};
 use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Source, Ticket};
 use ringmesh_node::registration::RawRegistration;
 use ringmesh_node::{Node, Restored};
+use ringmesh_types::body::EndpointHealth;
+use ringmesh_types::document::Topic;
 use ringmesh_types::event::Event;
 use ringmesh_types::ids::{Epoch, NodeId};
+use ringmesh_types::limits;
 use ringmesh_types::sealed::Statement;
+use ringmesh_types::service::HealthState;
 use ringmesh_types::snapshot::{MemberState, Snapshot};
-use ringmesh_types::stored::Stored;
 use ringmesh_types::time::{Instant, WallTime};
 use xxhash_rust::xxh3::Xxh3;
 
 use host::{Disk, Host, Running, Slow};
 pub use host::{Endpoint, address_of, host_of};
+use library::Library;
 use wire::Message;
 
 use crate::link::{HostSet, LinkConfig, Links};
-use crate::seal::{SimChecker, SimSealer, key_of};
+use crate::seal::{SimChecker, SimSealer};
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -55,6 +60,9 @@ pub struct WorldConfig {
     pub suspicion: SuspicionConfig,
     /// How long a restarting member is waited for.
     pub hold: Duration,
+    /// For the largest meshes: keys are known without `trust` documents, hosts without services say nothing of services,
+    /// and disks keep nothing of others.
+    pub is_bare: bool,
 }
 
 impl Default for WorldConfig {
@@ -68,6 +76,7 @@ impl Default for WorldConfig {
             probe: ProbeConfig::default(),
             suspicion: SuspicionConfig::default(),
             hold: Duration::from_secs(20),
+            is_bare: false,
         }
     }
 }
@@ -121,8 +130,10 @@ pub struct World {
     hosts: Vec<Host>,
     /// The links; cut and mend them as the story goes.
     pub links: Links,
+    library: Library,
     rng: ChaCha8Rng,
     seed: u64,
+    is_bare: bool,
     trace: Xxh3,
     first_sent: Vec<Option<Instant>>,
     /// What nodes reported: virtual time, host, event.
@@ -141,8 +152,10 @@ impl World {
             queue: Timers::default(),
             hosts: (0..config.hosts).map(|host| Host::new(host, config)).collect(),
             links: Links::new(config.link.clone(), config.zones),
+            library: Library::default(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             seed,
+            is_bare: config.is_bare,
             trace: Xxh3::new(),
             first_sent: vec![None; config.hosts],
             events: Vec::new(),
@@ -171,7 +184,7 @@ impl World {
     pub fn rename(&mut self, host: usize, like: usize) {
         self.hosts[host].config.name = self.hosts[like].config.name.clone();
         self.hosts[host].id = self.hosts[like].id;
-        self.hosts[host].config.trust_body = key_of(self.hosts[like].id).to_vec();
+        self.hosts[host].config.trust_body = self.hosts[like].config.trust_body.clone();
     }
 
     /// Sets a host's wall clock off by so many milliseconds, from its next start on.
@@ -187,23 +200,32 @@ impl World {
     /// Starts a host from what is on its disk.
     pub fn start(&mut self, host: usize) {
         let wall = self.wall(host);
-        let view = self.hosts[host].disk.view.clone();
-        self.begin_life(host, wall, &view);
-        let down = self.hosts[host].disk.down.clone();
+        self.begin_life(host, wall);
+        let Disk { view, down, .. } = self.hosts[host].disk.clone();
+        let id = self.hosts[host].id;
+        let others = view.iter().map(|stored| &stored.document).filter(|document| document.key.owner != id);
+        let statements = others.map(|document| Statement::Document(document.clone())).collect();
+        self.admit(host, Source::Disk, statements);
         self.input(host, Input::WereDown(down));
         self.drain(host);
     }
 
-    /// Starts hosts that know each other already, each at a random moment of one probe period from now on.
+    /// Starts hosts that know each other already, each at a random moment of one probe period from now on. What they know
+    /// of each other is checked and read once, and shared.
     pub fn start_converged(&mut self, hosts: &[usize]) {
         let wall = WallTime::from_unix_millis(WALL_START + self.now.as_millis());
-        let mut known = Vec::new();
+        let mut said = Vec::new();
         for host in hosts {
-            // What a host will publish follows from its seed and the wall clock: a rehearsal shows it.
-            let node = self.make_node(*host, wall);
-            known.extend(node.documents_of(node.id()));
-            self.hosts[*host].disk.epoch = Epoch::default();
+            // What a host will publish follows from its seed, its disk and the wall clock: a rehearsal shows it.
+            self.hosts[*host].disk.health = all_passing(&self.rehearse(*host, wall), wall);
+            let node = self.rehearse(*host, wall);
+            let documents = node.documents_of(node.id());
+            said.extend(documents.iter().map(|stored| Statement::Document(stored.document.clone())));
         }
+        // In order of ids, as a joiner hears of them.
+        said.sort_by_key(Statement::speaker);
+        let trust: Vec<Statement> = said.iter().filter(|statement| is_trust(statement)).cloned().collect();
+        let known = Gate::new(self.checker()).admit(self.now, said).admitted;
         let period = self.hosts.first().map_or(Duration::ZERO, |host| host.config.probe.period);
         let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
         let phase = |rng: &mut ChaCha8Rng| Duration::from_nanos(rng.random_range(0..nanos.max(1)));
@@ -212,10 +234,25 @@ impl World {
         let begun = self.now;
         for (phase, host) in phases {
             self.run_for(begun.after(phase).since(self.now));
-            self.begin_life(host, wall, &known);
+            self.begin_life(host, wall);
+            let now = self.now;
+            if let Some(running) = &mut self.hosts[host].running {
+                running.gate.admit(now, trust.clone());
+            }
+            for statements in known.chunks(limits::BATCH_STATEMENTS_MAX) {
+                self.input(host, Input::Statements { source: Source::Disk, statements: statements.to_vec() });
+            }
             self.drain(host);
         }
         self.run_for(begun.after(period).since(self.now));
+    }
+
+    /// The node that a host would start with, if it did.
+    fn rehearse(&mut self, host: usize, wall: WallTime) -> Node {
+        let epoch = self.hosts[host].disk.epoch;
+        let node = self.make_node(host, wall);
+        self.hosts[host].disk.epoch = epoch;
+        node
     }
 
     fn make_node(&mut self, host: usize, wall: WallTime) -> Node {
@@ -236,16 +273,17 @@ impl World {
         Node::new(self.now, wall, epoch, host.config.clone(), restored, sealer, seed)
     }
 
-    fn begin_life(&mut self, host: usize, wall: WallTime, known: &[Arc<Stored>]) {
+    fn begin_life(&mut self, host: usize, wall: WallTime) {
         let node = self.make_node(host, wall);
-        let (id, gate) = (self.hosts[host].id, Gate::new(SimChecker));
+        let gate = Gate::new(self.checker());
         let running = Running { node, gate, asked_by: BTreeMap::new(), wake: None, frozen: None };
         self.hosts[host].life += 1;
         self.hosts[host].running = Some(Box::new(running));
         self.mark_changed(host);
-        let others = known.iter().map(|stored| &stored.document).filter(|document| document.key.owner != id);
-        let statements = others.map(|document| Statement::Document(document.clone())).collect();
-        self.admit(host, Source::Disk, statements);
+    }
+
+    fn checker(&self) -> SimChecker {
+        SimChecker { knows_keys: self.is_bare }
     }
 
     /// Starts every host.
@@ -573,5 +611,18 @@ impl World {
                 self.queue.arm(at, Due { host, life, what: What::Wakes });
             }
         }
+    }
+}
+
+/// The health of all endpoints on a node whose checks have passed for a while.
+fn all_passing(node: &Node, wall: WallTime) -> Vec<(EndpointKey, EndpointHealth)> {
+    let health = EndpointHealth { state: HealthState::Passing, since: wall };
+    node.endpoints().map(|key| (key.clone(), health)).collect()
+}
+
+fn is_trust(statement: &Statement) -> bool {
+    match statement {
+        Statement::Document(document) => document.key.topic.as_str() == Topic::TRUST,
+        Statement::Accusation(_) => false,
     }
 }

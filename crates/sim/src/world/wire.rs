@@ -11,7 +11,7 @@ use ringmesh_health::spec::CheckSpec;
 use ringmesh_node::io::{Input, Output, Persist, Source, Target, Ticket};
 use ringmesh_types::document::Document;
 use ringmesh_types::limits;
-use ringmesh_types::sealed::Statement;
+use ringmesh_types::sealed::{Statement, VerifiedStatement};
 use ringmesh_types::service;
 use ringmesh_types::wire::{self, Channel};
 
@@ -101,6 +101,11 @@ impl World {
             return;
         };
         let mut admission = running.gate.admit(now, statements);
+        for statement in &mut admission.admitted {
+            if let VerifiedStatement::Document(document) = statement {
+                *document = self.library.share(document.clone());
+            }
+        }
         while !admission.admitted.is_empty() {
             let rest =
                 admission.admitted.split_off(admission.admitted.len().min(limits::BATCH_STATEMENTS_MAX));
@@ -230,6 +235,7 @@ impl World {
                 Persist::Epoch(epoch) => disk.epoch = epoch,
                 Persist::Registrations(state) => disk.registrations = state,
                 Persist::Health(health) => disk.health = health,
+                Persist::View { .. } | Persist::Peers(_) if self.is_bare => {}
                 Persist::View { documents, down } => (disk.view, disk.down) = (documents, down),
                 Persist::Peers(peers) => disk.peers = peers,
             }
