@@ -488,10 +488,13 @@ impl Node {
 
     /// A member came to be known: if we have just joined, it may not know us.
     pub(crate) fn greet(&mut self, now: Instant, id: NodeId) {
-        let known = self.members.serving_others().count();
+        if !self.contacts.is_newcomer(now) {
+            return;
+        }
+        let known = self.members.len();
         let is_chosen = known <= GREETED_MAX || self.rng.random_range(0..known) < GREETED_MAX;
         let target = self.members.find(id).map(Member::target);
-        if let Some(target) = target.filter(|_| is_chosen && self.contacts.is_newcomer(now)) {
+        if let Some(target) = target.filter(|_| is_chosen) {
             self.show_ourselves(target);
         }
     }

@@ -202,6 +202,11 @@ impl Members {
         self.all.iter()
     }
 
+    /// How many there are, in whatever state.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(crate) fn remove(&mut self, id: NodeId) {
         if let Ok(index) = self.position(id) {
             self.all.remove(index);

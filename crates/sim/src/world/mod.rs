@@ -11,6 +11,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::thread;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -21,7 +22,7 @@ use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{EndpointKey, Outcome, ProbeId};
 use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Source, Ticket};
 use ringmesh_node::registration::RawRegistration;
-use ringmesh_node::{Node, Restored};
+use ringmesh_node::{Node, NodeConfig, Restored};
 use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::document::Topic;
 use ringmesh_types::event::Event;
@@ -83,6 +84,8 @@ impl Default for WorldConfig {
 
 /// A request that is not answered after this time has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// So many hosts of a converged mesh are set up before the first of them starts.
+const GROWN_AT_ONCE: usize = 64;
 /// The wall clock when a run begins: 2026-01-01.
 const WALL_START: u64 = 1_767_225_600_000;
 
@@ -200,7 +203,8 @@ impl World {
     /// Starts a host from what is on its disk.
     pub fn start(&mut self, host: usize) {
         let wall = self.wall(host);
-        self.begin_life(host, wall);
+        let node = self.seedling(host, wall).grow(self.now, wall);
+        self.begin_life(host, node, Gate::new(self.checker()));
         let Disk { view, down, .. } = self.hosts[host].disk.clone();
         let id = self.hosts[host].id;
         let others = view.iter().map(|stored| &stored.document).filter(|document| document.key.owner != id);
@@ -232,17 +236,24 @@ impl World {
         let mut phases: Vec<_> = hosts.iter().map(|host| (phase(&mut self.rng), *host)).collect();
         phases.sort_unstable();
         let begun = self.now;
-        for (phase, host) in phases {
-            self.run_for(begun.after(phase).since(self.now));
-            self.begin_life(host, wall);
-            let now = self.now;
-            if let Some(running) = &mut self.hosts[host].running {
-                running.gate.admit(now, trust.clone());
-            }
+        let checker = self.checker();
+        let grow = |(now, seedling): (Instant, Seedling)| {
+            let mut gate = Gate::new(checker);
+            gate.admit(now, trust.clone());
+            let mut node = seedling.grow(now, wall);
             for statements in known.chunks(limits::BATCH_STATEMENTS_MAX) {
-                self.input(host, Input::Statements { source: Source::Disk, statements: statements.to_vec() });
+                node.handle(now, Input::Statements { source: Source::Disk, statements: statements.to_vec() });
             }
-            self.drain(host);
+            (node, gate)
+        };
+        for some in phases.chunks(GROWN_AT_ONCE) {
+            let seedlings: Vec<_> =
+                some.iter().map(|(phase, host)| (begun.after(*phase), self.seedling(*host, wall))).collect();
+            for ((phase, host), (node, gate)) in some.iter().zip(side_by_side(seedlings, &grow)) {
+                self.run_for(begun.after(*phase).since(self.now));
+                self.begin_life(*host, node, gate);
+                self.drain(*host);
+            }
         }
         self.run_for(begun.after(period).since(self.now));
     }
@@ -250,12 +261,13 @@ impl World {
     /// The node that a host would start with, if it did.
     fn rehearse(&mut self, host: usize, wall: WallTime) -> Node {
         let epoch = self.hosts[host].disk.epoch;
-        let node = self.make_node(host, wall);
+        let node = self.seedling(host, wall).grow(self.now, wall);
         self.hosts[host].disk.epoch = epoch;
         node
     }
 
-    fn make_node(&mut self, host: usize, wall: WallTime) -> Node {
+    /// Everything that the next life of a host begins with; its epoch is on disk from now on.
+    fn seedling(&mut self, host: usize, wall: WallTime) -> Seedling {
         let life = self.hosts[host].life + 1;
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
@@ -269,13 +281,10 @@ impl World {
             health: host.disk.health.iter().cloned().collect(),
             peers: host.disk.peers.clone(),
         };
-        let sealer = Box::new(SimSealer(host.id));
-        Node::new(self.now, wall, epoch, host.config.clone(), restored, sealer, seed)
+        Seedling { id: host.id, epoch, config: host.config.clone(), restored, seed }
     }
 
-    fn begin_life(&mut self, host: usize, wall: WallTime) {
-        let node = self.make_node(host, wall);
-        let gate = Gate::new(self.checker());
+    fn begin_life(&mut self, host: usize, node: Node, gate: Gate<SimChecker>) {
         let running = Running { node, gate, asked_by: BTreeMap::new(), wake: None, frozen: None };
         self.hosts[host].life += 1;
         self.hosts[host].running = Some(Box::new(running));
@@ -612,6 +621,39 @@ impl World {
             }
         }
     }
+}
+
+/// What a life begins with.
+struct Seedling {
+    id: NodeId,
+    epoch: Epoch,
+    config: NodeConfig,
+    restored: Restored,
+    seed: [u8; 32],
+}
+
+impl Seedling {
+    fn grow(self, now: Instant, wall: WallTime) -> Node {
+        let sealer = Box::new(SimSealer(self.id));
+        Node::new(now, wall, self.epoch, self.config, self.restored, sealer, self.seed)
+    }
+}
+
+/// What `act` makes of each, in order; of many with a thread for each core, for none knows of another.
+fn side_by_side<T: Send, U: Send>(items: Vec<T>, act: &(impl Fn(T) -> U + Sync)) -> Vec<U> {
+    if items.len() < GROWN_AT_ONCE {
+        return items.into_iter().map(act).collect();
+    }
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut rest = items;
+    thread::scope(|scope| {
+        let mut parts = Vec::new();
+        for thread in (1..=threads).rev() {
+            let part = rest.split_off(rest.len() - rest.len() / thread);
+            parts.push(scope.spawn(move || part.into_iter().map(act).collect::<Vec<U>>()));
+        }
+        parts.into_iter().rev().flat_map(|part| part.join().expect("no part of a set-up panics")).collect()
+    })
 }
 
 /// The health of all endpoints on a node whose checks have passed for a while.
