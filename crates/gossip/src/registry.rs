@@ -176,6 +176,12 @@ impl Registry {
         documents
     }
 
+    /// Owners in order of their ids, each with its documents.
+    pub fn by_owner(&self) -> impl Iterator<Item = (NodeId, impl Iterator<Item = &Arc<Stored>>)> {
+        let owners = self.entries.chunk_by(|one, next| one.owner == next.owner);
+        owners.map(|entries| (entries[0].owner, entries.iter().map(|entry| &entry.stored)))
+    }
+
     /// All documents, of live owners and others.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Stored>> {
         self.entries.iter().map(|entry| &entry.stored)

@@ -549,15 +549,15 @@ impl Node {
 
     fn save_view(&mut self) {
         self.local.saved_root = self.registry.root();
-        let (mut documents, mut down) = (Vec::new(), Vec::new());
         let is_kept =
             |member: &&Member| !self.members.is_me(member) && (member.is_serving() || member.is_down());
-        for member in self.members.iter().filter(is_kept) {
-            documents.extend(self.registry.documents_of(member.identity().id));
-            if member.is_down() {
-                down.push(member.identity().id);
+        let mut documents = Vec::new();
+        for (owner, all) in self.registry.by_owner() {
+            if self.members.find(owner).filter(is_kept).is_some() {
+                documents.extend(all.cloned());
             }
         }
+        let down = self.members.iter().filter(|member| member.is_down()).map(Member::id).collect();
         self.outputs.push_back(Output::Persist { ticket: None, what: Persist::View { documents, down } });
         let peers = self.peers_to_remember();
         self.outputs.push_back(Output::Persist { ticket: None, what: Persist::Peers(peers) });

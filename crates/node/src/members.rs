@@ -169,6 +169,9 @@ impl Member {
     }
 }
 
+/// Random members are drawn so often for each that is wanted before all are looked at.
+const DRAWS_EACH: usize = 8;
+
 /// All members, this node included.
 #[derive(Debug)]
 pub(crate) struct Members {
@@ -241,13 +244,27 @@ impl Members {
 
     /// Up to `count` random serving others that are not in `except`.
     pub(crate) fn some(&self, rng: &mut impl Rng, count: usize, except: &[NodeId]) -> Vec<Target> {
-        let mut others: Vec<&Member> =
-            self.serving_others().filter(|member| !except.contains(&member.id)).collect();
-        for index in 0..count.min(others.len()) {
-            let other = rng.random_range(index..others.len());
-            others.swap(index, other);
+        let is_wanted =
+            |member: &Member| !self.is_me(member) && member.is_serving() && !except.contains(&member.id);
+        let mut drawn: Vec<&Member> = Vec::with_capacity(count);
+        // Most members will do in most meshes: drawing a few costs less than looking at all.
+        for _ in 0..DRAWS_EACH * count {
+            if drawn.len() == count || self.all.is_empty() {
+                break;
+            }
+            let member = &self.all[rng.random_range(0..self.all.len())];
+            if is_wanted(member) && drawn.iter().all(|other| other.id != member.id) {
+                drawn.push(member);
+            }
         }
-        others.into_iter().take(count).map(Member::target).collect()
+        if drawn.len() < count {
+            drawn = self.all.iter().filter(|member| is_wanted(member)).collect();
+            for index in 0..count.min(drawn.len()) {
+                let other = rng.random_range(index..drawn.len());
+                drawn.swap(index, other);
+            }
+        }
+        drawn.into_iter().take(count).map(Member::target).collect()
     }
 
     /// Whether a serving member has this mesh address.

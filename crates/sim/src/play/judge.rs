@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ringmesh_types::time::Instant;
 
 use super::faults::names;
+use super::lies::NEWER_TOPIC;
 use super::stage::Stage;
 use super::watch::{Death, Watch, total};
 use crate::link::HostSet;
@@ -237,7 +238,22 @@ pub(crate) fn are_documents_equal(stage: &Stage) -> bool {
         .filter_map(|host| stage.world.node(host))
         .map(ringmesh_node::Node::root_digest);
     let first = roots.next();
-    roots.all(|root| Some(root) == first)
+    roots.all(|root| Some(root) == first) && lacks_newer(stage).is_none()
+}
+
+/// A host that does not keep what another said under a topic of a newer version, and that other.
+fn lacks_newer(stage: &Stage) -> Option<(usize, usize)> {
+    let is_newer = |host: &usize| stage.conditions[*host].is_newer;
+    let speakers: Vec<usize> =
+        (0..stage.hosts()).filter(|host| stage.is_well(*host)).filter(is_newer).collect();
+    let keepers = (0..stage.hosts()).filter(|host| stage.is_well(*host) && !is_newer(host));
+    keepers.filter_map(|host| Some((host, stage.world.node(host)?))).find_map(|(host, node)| {
+        let keeps = |speaker: &usize| {
+            let documents = node.documents_of(stage.world.id(*speaker));
+            documents.iter().any(|stored| stored.document.key.topic.as_str() == NEWER_TOPIC)
+        };
+        speakers.iter().find(|speaker| !keeps(speaker)).map(|speaker| (host, *speaker))
+    })
 }
 
 /// Where the documents of two hosts differ.
@@ -245,6 +261,9 @@ pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
     let hosts: Vec<usize> =
         (0..stage.hosts()).filter(|host| stage.is_well(*host) && !stage.conditions[*host].is_newer).collect();
     let (first, first_node) = (*hosts.first()?, stage.world.node(*hosts.first()?)?);
+    if let Some((host, speaker)) = lacks_newer(stage) {
+        return Some(format!("node-{host} lacks {NEWER_TOPIC:?} of node-{speaker}"));
+    }
     for other in &hosts {
         let node = stage.world.node(*other)?;
         if node.root_digest() == first_node.root_digest() {

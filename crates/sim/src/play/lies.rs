@@ -16,6 +16,9 @@ use crate::seal::SimSealer;
 /// What no version knows yet: a variant of a push that does not exist.
 const UNKNOWN_PUSH: [u8; 4] = [1, 200, 7, 7];
 
+/// A topic of which this version knows nothing.
+pub(crate) const NEWER_TOPIC: &str = "weather/today";
+
 impl Stage {
     /// One round of lies.
     pub(crate) fn lie(&mut self, liar: usize) {
@@ -101,7 +104,7 @@ impl Stage {
             return;
         };
         let epoch = node.identity().epoch;
-        let topic: Topic = "weather/today".parse().expect("a valid topic");
+        let topic: Topic = NEWER_TOPIC.parse().expect("a valid topic");
         // Tagged fields of which no reader knows the tags: (tag, length, bytes).
         let body: Arc<[u8]> = [&9_000_u16.to_le_bytes()[..], &3_u32.to_le_bytes(), b"sun"].concat().into();
         let document = Document {
