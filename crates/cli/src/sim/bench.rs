@@ -13,6 +13,12 @@ use super::progress::{Progress, bar};
 use crate::table::print_line;
 use crate::{Outcome, parse_duration};
 
+/// Service instances on each node, unless the command line says otherwise.
+const INSTANCES: u32 = 5;
+/// Of more nodes than this each has one document only, unless the command line says otherwise: what each node keeps of
+/// each other is what the largest runs are limited by.
+const ALL_ALONE_FROM: u32 = 2_000;
+
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
@@ -22,9 +28,9 @@ pub(crate) struct BenchArgs {
     /// How much virtual time.
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = parse_length)]
     length: Duration,
-    /// How many service instances each node has.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(0..=64))]
-    instances: u32,
+    /// How many service instances each node has [default: 5; none with more than 2000 nodes].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(0..=64))]
+    instances: Option<u32>,
     /// How many endpoints change their health in a second, in the whole mesh.
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_rate)]
     changes: f64,
@@ -50,7 +56,7 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     let plan = BenchPlan {
         nodes: args.nodes as usize,
         length: args.length,
-        instances: args.instances as usize,
+        instances: args.instances.unwrap_or(if args.nodes > ALL_ALONE_FROM { 0 } else { INSTANCES }) as usize,
         changes_per_second: args.changes,
         loss: args.loss,
         deaths: args.deaths as usize,

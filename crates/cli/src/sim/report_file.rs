@@ -21,6 +21,11 @@ pub(super) struct ReportFile {
 impl ReportFile {
     /// Makes sure that a report can be written to `path`, and changes nothing there yet.
     pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let says =
+                format!("--report {}: that is the name of a scenario; a report is HTML", path.display());
+            return Err(Failure::usage(says));
+        }
         // A link stays a link: what it leads to is replaced.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         Self::open(&target).map_err(|error| cannot_write(path, &error))

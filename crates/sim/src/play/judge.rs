@@ -47,7 +47,8 @@ impl Judge {
         let now = stage.now();
         let disagreement = disagreement(stage, watch);
         hold_since(&mut self.agreed_since, disagreement.is_none(), now);
-        hold_since(&mut self.delivered_since, are_documents_equal(stage), now);
+        let is_delivered = are_documents_equal(stage) && lacks_newer(stage).is_none();
+        hold_since(&mut self.delivered_since, is_delivered, now);
         for index in 0..self.expect.len() {
             let that = self.expect[index].that.clone();
             let at = now.since(stage.begin);
@@ -238,7 +239,7 @@ pub(crate) fn are_documents_equal(stage: &Stage) -> bool {
         .filter_map(|host| stage.world.node(host))
         .map(ringmesh_node::Node::root_digest);
     let first = roots.next();
-    roots.all(|root| Some(root) == first) && lacks_newer(stage).is_none()
+    roots.all(|root| Some(root) == first)
 }
 
 /// A host that does not keep what another said under a topic of a newer version, and that other.
@@ -261,9 +262,6 @@ pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
     let hosts: Vec<usize> =
         (0..stage.hosts()).filter(|host| stage.is_well(*host) && !stage.conditions[*host].is_newer).collect();
     let (first, first_node) = (*hosts.first()?, stage.world.node(*hosts.first()?)?);
-    if let Some((host, speaker)) = lacks_newer(stage) {
-        return Some(format!("node-{host} lacks {NEWER_TOPIC:?} of node-{speaker}"));
-    }
     for other in &hosts {
         let node = stage.world.node(*other)?;
         if node.root_digest() == first_node.root_digest() {
@@ -286,7 +284,7 @@ pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
         }
         return Some(format!("node-{first} and node-{other} do not count the same owners as live"));
     }
-    None
+    lacks_newer(stage).map(|(host, speaker)| format!("node-{host} lacks {NEWER_TOPIC:?} of node-{speaker}"))
 }
 
 fn someone_serves(stage: &Stage, watch: &Watch, hosts: &[usize]) -> Option<(usize, usize)> {

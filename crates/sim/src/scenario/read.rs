@@ -4,6 +4,7 @@
 //! expected is read by `steps` and `expect`.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use ringmesh_types::name::{ServiceName, ZoneName};
 use toml::de::{DeTable, DeValue};
@@ -23,6 +24,8 @@ const ENTRIES_MAX: usize = 1_000;
 const SERVICES_MAX: usize = 64;
 const ZONES_MAX: usize = 64;
 const INSTANCES_MAX: usize = 64;
+/// Instances of all services in a mesh, were they on all hosts: each is simulated, checks and all.
+const ALL_INSTANCES_MAX: usize = 2_000_000;
 const DAYS_MAX: u64 = 7;
 const DURATION_MAX: Duration = Duration::from_secs(DAYS_MAX * 86_400);
 
@@ -146,7 +149,30 @@ fn read_who(reader: &mut Reader<'_>, table: &mut Table<'_>, key: &'static str, s
 
 fn read_services(reader: &mut Reader<'_>, table: &mut Table<'_>, stage: &Stage) -> Vec<ServicePlan> {
     let tables = reader.tables(table, "service", SERVICES_MAX);
-    tables.into_iter().map(|table| read_service(reader, table, stage)).collect()
+    let count = tables.len();
+    let mut names = BTreeSet::new();
+    let mut instances = 0;
+    let mut services = Vec::new();
+    for table in tables {
+        let line = table.line;
+        let service = read_service(reader, table, stage);
+        let is_new = service.name.is_empty() || names.insert(service.name.clone());
+        if !is_new && count <= SERVICES_MAX {
+            reader.reject(
+                line,
+                "topology.service",
+                format!("{:?} is there twice: name each once", service.name),
+            );
+        }
+        instances += service.instances * stage.nodes.unwrap_or_default();
+        if instances > ALL_INSTANCES_MAX {
+            let why = format!("more than {ALL_INSTANCES_MAX} instances, were they on all hosts: take fewer");
+            reader.reject(line, "topology.service", why);
+            break;
+        }
+        services.push(service);
+    }
+    services
 }
 
 fn read_service(reader: &mut Reader<'_>, mut table: Table<'_>, stage: &Stage) -> ServicePlan {
@@ -377,6 +403,8 @@ at = "soon"
     #[test]
     fn mistakes_in_services_and_links_are_reported() {
         let check_more = |more: &str, want: &str| check(&format!("{LEAST}{more}"), want);
+        let twice = "[[topology.service]]\nname = \"sip\"\n";
+        check_more(twice, "topology.service: \"sip\" is there twice: name each once");
         check_more("instances = 65", "x.toml:9: topology.service[0].instances: 65 is not allowed: 1 to 64");
         check_more("on = \"zone d\"", "service[0].on: zone \"d\" does not exist: there are a, b, c");
         check_more("on = \"@dead\"", "service[0].on: @dead is not yet set here: at the begin no label is");

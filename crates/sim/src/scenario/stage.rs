@@ -64,7 +64,7 @@ impl Stage {
     /// others than those that a step drew.
     pub(super) fn settled(&self, value: &DeValue<'_>, moment: Moment) -> Result<Who, String> {
         let who = self.who(value, moment)?;
-        if who.terms().all(|(_, term)| !matches!(term, Term::Random(_) | Term::Share(_))) {
+        if !who.is_random() {
             return Ok(who);
         }
         Err(format!(

@@ -117,13 +117,19 @@ fn fault_of_machines(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<Fault>
         "pause" => Fault::Pause { who: entry.who("who"), length: entry.required("for", values::length) },
         "slow" => Fault::Slow {
             who: entry.who("who"),
-            hold: entry.required("hold", values::length),
-            free: entry.required("free", values::length),
+            hold: entry.required("hold", values::cycle),
+            free: entry.required("free", values::cycle),
             length: entry.length(),
         },
         "clock" => read_clock(entry),
         "disk-full" => Fault::DiskFull { who: entry.who("who"), length: entry.length() },
-        "clash" => Fault::Clash { who: entry.one("who"), with: entry.one("with") },
+        "clash" => {
+            let (who, with) = (entry.one("who"), entry.one("with"));
+            if who == with && !who.is_random() {
+                entry.reject("with", format!("{with} cannot clash with itself: name another host"));
+            }
+            Fault::Clash { who, with }
+        }
         "lie" => Fault::Lie { who: entry.who("who"), lie: read_lie(entry), length: entry.length() },
         "newer" => Fault::Newer { who: entry.who("who") },
         _ => return None,
@@ -154,8 +160,8 @@ fn fault_of_services(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<Fault>
         "flap" => Fault::Flap {
             service: entry.service(),
             who: entry.who("who"),
-            up: entry.required("up", values::length),
-            down: entry.required("down", values::length),
+            up: entry.required("up", values::cycle),
+            down: entry.required("down", values::cycle),
             length: entry.length(),
         },
         "service-slow" => Fault::ServiceSlow {

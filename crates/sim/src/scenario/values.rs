@@ -19,6 +19,8 @@ const SECONDS_PER_DAY: u64 = 86_400;
 /// A hundred years: no time is longer, so that sums of a few stay far from the end of [`Duration`] and of 64 bits of
 /// nanoseconds.
 const DAYS_MAX: u64 = 36_500;
+/// What happens again and again takes at least this long.
+const CYCLE_MIN: Duration = Duration::from_millis(1);
 /// Changes and registrations a second at most; more would only make a run slow.
 const PER_SECOND_MAX: f64 = 10_000.0;
 /// What a bandwidth can be written in, and how many bits a second that is.
@@ -93,6 +95,12 @@ pub(super) fn time(value: &DeValue<'_>) -> Result<Duration, String> {
 pub(super) fn length(value: &DeValue<'_>) -> Result<Duration, String> {
     let time = time(value)?;
     if time.is_zero() { Err("is zero: write a longer time".to_owned()) } else { Ok(time) }
+}
+
+/// A part of something that goes on and on: at least a millisecond, for each costs a step of the simulator.
+pub(super) fn cycle(value: &DeValue<'_>) -> Result<Duration, String> {
+    let length = length(value)?;
+    if length >= CYCLE_MIN { Ok(length) } else { Err("is shorter than 1ms: write a longer time".to_owned()) }
 }
 
 /// How far a clock jumps, and whether backwards: a time behind a sign.

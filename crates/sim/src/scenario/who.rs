@@ -144,6 +144,11 @@ impl Who {
         added.chain(self.subtracted.iter().map(|term| (true, term)))
     }
 
+    /// Whether a term of it is drawn.
+    pub(super) fn is_random(&self) -> bool {
+        self.terms().any(|(_, term)| matches!(term, Term::Random(_) | Term::Share(_)))
+    }
+
     /// Whether it is one term that stands for one host, or a label that may.
     pub(super) fn is_one(&self) -> bool {
         let is_one = |term: &Term| match term {
