@@ -71,7 +71,10 @@ impl Judge {
                     progress.is_checked = true;
                     progress.measured = delivered.map(|at| stage.seconds(at));
                     if delivered.is_none() {
-                        progress.wrong = document_difference(stage);
+                        progress.wrong = document_difference(stage).or_else(|| {
+                            let (host, speaker) = lacks_newer(stage)?;
+                            Some(format!("node-{host} lacks {NEWER_TOPIC:?} of node-{speaker}"))
+                        });
                     }
                     if !is_anybody_well {
                         progress.wrong = Some(NOBODY_ASKED.to_owned());
@@ -284,7 +287,7 @@ pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
         }
         return Some(format!("node-{first} and node-{other} do not count the same owners as live"));
     }
-    lacks_newer(stage).map(|(host, speaker)| format!("node-{host} lacks {NEWER_TOPIC:?} of node-{speaker}"))
+    None
 }
 
 fn someone_serves(stage: &Stage, watch: &Watch, hosts: &[usize]) -> Option<(usize, usize)> {
