@@ -75,7 +75,7 @@ fn a_sip_service_that_is_killed_leaves_every_answer_within_its_checks() {
     if !has("dig") {
         return;
     }
-    let demo = Demo::start(1_100);
+    let demo = Demo::start(1_010);
     let agents = demo.agents();
     let before = sip_ports(&agents[0]);
     assert_eq!(before.len(), 3);
@@ -90,7 +90,7 @@ fn an_agent_that_is_killed_is_gone_within_ten_seconds_and_back_within_three() {
     if !has("dig") {
         return;
     }
-    let mut demo = Demo::start(1_200);
+    let mut demo = Demo::start(1_020);
     let agents = demo.agents();
     let (dead, others) = (agents[2].clone(), [&agents[..2], &agents[3..]].concat());
     assert_eq!(dead.node, "ams-1");
@@ -112,7 +112,7 @@ fn an_agent_that_leaves_is_gone_within_half_a_second_and_left() {
     if !has("dig") {
         return;
     }
-    let demo = Demo::start(1_300);
+    let demo = Demo::start(1_030);
     let agents = demo.agents();
     let others = &agents[..5];
     let leaver = &agents[5];
@@ -134,7 +134,7 @@ fn restarting_all_six_agents_one_after_the_other_changes_no_answer() {
     if !has("dig") {
         return;
     }
-    let mut demo = Demo::start(1_400);
+    let mut demo = Demo::start(1_040);
     let agents = demo.agents();
     let wanted = sip_ports(&agents[0]);
     let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -181,7 +181,7 @@ fn the_last_agent_goes_on_answering_when_all_its_peers_are_dead() {
     if !has("dig") {
         return;
     }
-    let demo = Demo::start(1_500);
+    let demo = Demo::start(1_050);
     let agents = demo.agents();
     for agent in &agents[1..] {
         signal(agent.pid, Signal::SIGKILL);
@@ -201,7 +201,7 @@ fn a_service_whose_every_instance_is_dead_is_still_answered_and_explained() {
     if !has("dig") {
         return;
     }
-    let demo = Demo::start(1_600);
+    let demo = Demo::start(1_060);
     let agents = demo.agents();
     for id in ["sip-fra-1", "sip-ams-1", "sip-lon-1"] {
         signal(demo.pid_of_instance(id), Signal::SIGKILL);
@@ -230,7 +230,7 @@ fn a_service_whose_every_instance_is_dead_is_still_answered_and_explained() {
 
 #[test]
 fn a_demo_that_is_killed_leaves_no_process_and_no_socket() {
-    let mut demo = Demo::start(1_700);
+    let mut demo = Demo::start(1_070);
     let agents = demo.agents();
     let _ = demo.process.0.kill();
     let _ = demo.process.0.wait();
