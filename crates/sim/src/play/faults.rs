@@ -133,6 +133,7 @@ impl Stage {
                 self.register(service.clone(), hosts.clone(), 0, every(*per_second), until);
                 hosts
             }
+            Fault::Forget { who } => self.each(who, Self::forget),
             Fault::Newer { who } => self.each(who, Self::speak_newer),
             Fault::Heal => {
                 self.heal();
@@ -228,6 +229,14 @@ impl Stage {
         self.world.stop(host);
         self.conditions[host].runs_since = None;
         self.conditions[host].is_away = true;
+    }
+
+    /// An operator at the first host that is well orders that another be forgotten.
+    fn forget(&mut self, host: usize) {
+        let name = format!("node-{host}").parse().expect("a valid node name");
+        if let Some(operator) = (0..self.hosts()).find(|other| *other != host && self.is_well(*other)) {
+            self.world.command(operator, Command::Forget(name));
+        }
     }
 
     fn leave(&mut self, host: usize) {
@@ -444,6 +453,7 @@ fn name_of(fault: &Fault) -> &'static str {
         Fault::Churn { .. } => "churn",
         Fault::Drain { .. } => "drain",
         Fault::Register { .. } => "register",
+        Fault::Forget { .. } => "forget",
         Fault::Newer { .. } => "newer",
         Fault::Heal => "heal",
     }

@@ -32,6 +32,10 @@ impl Stage {
         let others: Vec<usize> = (0..self.hosts())
             .filter(|host| *host != liar && self.conditions[*host].runs_since.is_some())
             .collect();
+        if lie == Lie::Contradict {
+            self.contradict(liar, &others);
+            return;
+        }
         for victim in &others {
             let Some(statement) = self.untruth(lie, liar, *victim, &others) else {
                 continue;
@@ -46,6 +50,7 @@ impl Stage {
     fn untruth(&mut self, lie: Lie, liar: usize, victim: usize, others: &[usize]) -> Option<Statement> {
         let node = self.world.node(victim)?;
         match lie {
+            Lie::Contradict => None,
             Lie::Accuse => Some(self.accusation(liar, liar, victim)),
             Lie::Forge => {
                 let accuser = others.iter().copied().find(|host| *host != victim)?;
@@ -73,6 +78,24 @@ impl Stage {
                 let old = self.replayed.entry((liar, victim)).or_insert_with(|| Document::clone(said));
                 Some(Statement::Document(old.clone()))
             }
+        }
+    }
+
+    /// Says one thing to every other host and another thing, of the same version, to the rest.
+    fn contradict(&mut self, liar: usize, others: &[usize]) {
+        let Some(node) = self.world.node(liar) else {
+            return;
+        };
+        let key = Key { owner: node.id(), topic: "mood/today".parse().expect("a valid topic") };
+        let sequence = self.now().since(self.begin).as_secs() + 1;
+        let version = Version { epoch: node.identity().epoch, sequence };
+        let say = |mood: &[u8]| {
+            let document = Document { key: key.clone(), version, body: mood.into(), seal: Seal([0; 64]) };
+            self.sealed(liar, document)
+        };
+        let moods = [say(b"good"), say(b"bad")];
+        for (told, statement) in others.iter().zip(moods.iter().cycle()) {
+            self.world.forge_push(liar, *told, &Push::Statements(vec![statement.clone()]));
         }
     }
 

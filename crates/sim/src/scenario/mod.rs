@@ -148,6 +148,8 @@ pub enum Lie {
     Forge,
     /// It says that they left, in their names.
     ForgeLeave,
+    /// Says two things of itself under one version, each to half of the others.
+    Contradict,
     /// It hands on old documents of others as if they were news.
     Replay,
 }
@@ -202,6 +204,11 @@ pub enum Fault {
     Drain { who: Who, length: Option<Duration> },
     /// New instances of `service` are registered on `who`, this many a second.
     Register { service: String, who: Who, per_second: f64, length: Duration },
+    /// An operator at one of those that run says that these are to be forgotten.
+    Forget {
+        /// Whom.
+        who: Who,
+    },
     /// Hosts publish a topic and fields that no other version knows.
     Newer { who: Who },
     /// Every cut, loss and slowness ends.
@@ -234,6 +241,7 @@ impl Fault {
             | Self::Wipe { .. }
             | Self::Clock { .. }
             | Self::Clash { .. }
+            | Self::Forget { .. }
             | Self::Newer { .. }
             | Self::Heal => None,
         }

@@ -77,6 +77,7 @@ pub(super) fn named_by_fault(fault: &Fault) -> Vec<&Who> {
         | Fault::ServiceSlow { who, .. }
         | Fault::Drain { who, .. }
         | Fault::Register { who, .. }
+        | Fault::Forget { who }
         | Fault::Newer { who } => vec![who],
         Fault::Clash { who: first, with: second } | Fault::OneWay { from: first, to: second, .. } => {
             vec![first, second]

@@ -11,8 +11,9 @@ use super::values;
 use super::{Direction, Fault, Lie, Step};
 
 /// Everything that can happen.
-const FAULTS: [&str; 25] = [
+const FAULTS: [&str; 26] = [
     "crash",
+    "forget",
     "start",
     "restart",
     "roll",
@@ -38,7 +39,7 @@ const FAULTS: [&str; 25] = [
     "drain",
     "register",
 ];
-const LIES: [&str; 4] = ["accuse", "forge", "forge-leave", "replay"];
+const LIES: [&str; 5] = ["accuse", "forge", "forge-leave", "contradict", "replay"];
 const DIRECTIONS: [&str; 3] = ["in", "out", "both"];
 
 /// The labels that steps set, and where each is set first in the file. A label whose step has no readable time counts as
@@ -131,6 +132,7 @@ fn fault_of_machines(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<Fault>
             Fault::Clash { who, with }
         }
         "lie" => Fault::Lie { who: entry.who("who"), lie: read_lie(entry), length: entry.length() },
+        "forget" => Fault::Forget { who: entry.who("who") },
         "newer" => Fault::Newer { who: entry.who("who") },
         _ => return None,
     })
@@ -196,6 +198,7 @@ fn read_lie(entry: &mut Entry<'_, '_, '_>) -> Lie {
     match entry.required("lie", |value| values::word(value, &LIES)) {
         "forge" => Lie::Forge,
         "forge-leave" => Lie::ForgeLeave,
+        "contradict" => Lie::Contradict,
         "replay" => Lie::Replay,
         _ => Lie::Accuse,
     }

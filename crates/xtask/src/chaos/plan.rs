@@ -89,6 +89,7 @@ fn unplayable(fault: &Fault) -> Option<&'static str> {
         Fault::Churn { .. } => Some("churn"),
         Fault::Drain { .. } => Some("drain"),
         Fault::Register { .. } => Some("register"),
+        Fault::Forget { .. } => Some("forget"),
         Fault::Newer { .. } => Some("newer"),
     }
 }

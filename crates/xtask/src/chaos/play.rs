@@ -214,6 +214,7 @@ impl Play<'_> {
             | Fault::Churn { .. }
             | Fault::Drain { .. }
             | Fault::Register { .. }
+            | Fault::Forget { .. }
             | Fault::Newer { .. } => bail!("line {}: chaos does not play this", step.line),
         }
     }
