@@ -13,7 +13,6 @@ use super::{Direction, Fault, Lie, Step};
 /// Everything that can happen.
 const FAULTS: [&str; 26] = [
     "crash",
-    "forget",
     "start",
     "restart",
     "roll",
@@ -27,6 +26,7 @@ const FAULTS: [&str; 26] = [
     "clash",
     "lie",
     "newer",
+    "forget",
     "split",
     "one-way",
     "loss",
