@@ -11,6 +11,8 @@ use crate::scenario::{Fault, LinkPlan, LinkSpec, Scenario, ServicePlan, Start, S
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BenchPlan {
+    /// What everything random is drawn from.
+    pub seed: u64,
     /// How many hosts.
     pub nodes: usize,
     /// For how much virtual time.
@@ -80,7 +82,11 @@ pub fn bench(
     let begun = seconds();
     progress("set up", 0.0);
     let scenario = scenario(plan);
-    let mut stage = if plan.instances == 0 { Stage::bare(&scenario, 1) } else { Stage::new(&scenario, 1) };
+    let mut stage = if plan.instances == 0 {
+        Stage::bare(&scenario, plan.seed)
+    } else {
+        Stage::new(&scenario, plan.seed)
+    };
     stage.set();
     let setup_s = seconds() - begun;
     let pairs = (plan.nodes * plan.nodes) as f64;

@@ -25,6 +25,9 @@ pub(crate) struct BenchArgs {
     /// How many nodes.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=20_000))]
     nodes: u32,
+    /// What everything random is drawn from.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     /// How much virtual time.
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = parse_length)]
     length: Duration,
@@ -54,6 +57,7 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     });
     let begun = Instant::now();
     let plan = BenchPlan {
+        seed: args.seed,
         nodes: args.nodes as usize,
         length: args.length,
         instances: args.instances.unwrap_or(if args.nodes > ALL_ALONE_FROM { 0 } else { INSTANCES }) as usize,
