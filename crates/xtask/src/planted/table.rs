@@ -214,11 +214,11 @@ pub(super) const TABLE: &[Mutation] = &[
         replace: "match (known.rank().0.sequence, known.rank().1).cmp(&(version.sequence, after.rank().1)) {",
     },
     Mutation {
-        name: "lower-hash-wins",
-        breaks: "Of two bodies under one version, merging and comparing prefer different ones.",
+        name: "first-body-wins",
+        breaks: "Of two bodies under one version each member keeps the one that came first.",
         file: "crates/gossip/src/registry.rs",
         find: "match known.rank().cmp(&after.rank()) {",
-        replace: "match (known.rank().0, after.rank().1).cmp(&(*version, known.rank().1)) {",
+        replace: "match known.rank().0.cmp(version) {",
     },
     Mutation {
         name: "anti-entropy-one-way",
