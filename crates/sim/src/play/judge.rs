@@ -80,11 +80,14 @@ impl Judge {
                         progress.wrong = Some(NOBODY_ASKED.to_owned());
                     }
                 }
-                That::NotServed { who, from, until } => {
+                That::NotServed { who, asked, from, until } => {
                     let hosts = stage.resolve(&who);
-                    let server = someone_serves(stage, watch, &hosts);
+                    let mut observers = stage.resolve(&asked);
+                    observers.retain(|observer| stage.is_asked(*observer) && !hosts.contains(observer));
+                    let server = someone_serves(watch, &observers, &hosts);
                     let is_over = until.is_some_and(|until| at > until);
-                    progress.is_checked |= is_within(from, until) && can_ask(stage, &hosts, Asked::Others);
+                    progress.is_checked |=
+                        is_within(from, until) && !observers.is_empty() && !hosts.is_empty();
                     if let Some((observer, host)) = server.filter(|_| !is_over) {
                         progress.measured = Some(stage.seconds(now));
                         if at >= from && progress.wrong.is_none() {
@@ -290,17 +293,16 @@ pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
     None
 }
 
-fn someone_serves(stage: &Stage, watch: &Watch, hosts: &[usize]) -> Option<(usize, usize)> {
-    let observers = (0..stage.hosts()).filter(|host| stage.is_asked(*host) && !hosts.contains(host));
-    observers.into_iter().find_map(|observer| {
-        let view = &watch.views[observer];
+fn someone_serves(watch: &Watch, observers: &[usize], hosts: &[usize]) -> Option<(usize, usize)> {
+    observers.iter().find_map(|observer| {
+        let view = &watch.views[*observer];
         let named = hosts.iter().find(|host| {
             let is_named = view.answers.values().any(|answer| answer.names.contains(*host));
             let is_member = view.serving.contains(**host);
             // An agent that stopped in good order, or was drained, stays a member: what counts is what is answered.
             if view.answers.is_empty() { is_member } else { is_named }
         });
-        named.map(|host| (observer, *host))
+        named.map(|host| (*observer, *host))
     })
 }
 

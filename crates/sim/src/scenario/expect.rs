@@ -55,7 +55,8 @@ fn that_of_members(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<That> {
         "delivered" => That::Delivered { by: entry.expected_at("by") },
         "not-served" => {
             let (from, until) = read_window(entry);
-            That::NotServed { who: entry.expected_who("who"), from, until }
+            let asked = entry.expected_who_or_all("asked");
+            That::NotServed { who: entry.expected_who("who"), asked, from, until }
         }
         "served" => {
             let (from, until) = read_window(entry);
@@ -154,6 +155,7 @@ as = "dead"
             "that = \"converged\"\nby = \"60s\"",
             "that = \"delivered\"\nby = \"60s\"",
             "that = \"not-served\"\nwho = \"@dead\"\nfrom = \"10s\"",
+            "that = \"not-served\"\nwho = \"@dead\"\nasked = \"all but node-3\"\nfrom = \"10s\"",
             "that = \"served\"\nwho = \"all but @dead\"\nfrom = \"16s\"\nuntil = \"16s\"",
             "that = \"seen\"\nwho = \"@dead\"\nstate = \"Down\"\nat = \"20s\"",
             "that = \"never-removed\"\nwho = \"all but @dead\"",
@@ -207,6 +209,10 @@ as = "dead"
         );
         check_served("who = \"all\"\nfrom = \"20s\"\nuntil = \"19s\"", "expect[0].until: is before \"from\"");
         check_served("who = \"all\"\nfrom = \"1s\"\nuntil = \"61s\"", "expect[0].until: is after the end");
+        check(
+            "that = \"not-served\"\nwho = \"@dead\"\nfrom = \"20s\"\nasked = \"node-60\"",
+            "expect[0].asked: node-60 does not exist",
+        );
         let state = "that = \"seen\"\nwho = \"@dead\"\nat = \"20s\"\nstate = \"alive\"";
         check(state, "x.toml:17: expect[0].state: \"alive\" is unknown: did you mean \"Alive\"?");
     }

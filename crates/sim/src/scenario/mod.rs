@@ -265,8 +265,8 @@ pub enum That {
     Converged { by: Duration },
     /// At `by` all documents of live owners are the same everywhere.
     Delivered { by: Duration },
-    /// Between `from` and `until` no observer answers with `who` (its instances, or itself).
-    NotServed { who: Who, from: Duration, until: Option<Duration> },
+    /// Between `from` and `until` no observer among `asked` answers with `who` (its instances, or itself).
+    NotServed { who: Who, asked: Who, from: Duration, until: Option<Duration> },
     /// Between `from` and `until` every observer counts `who` among the serving members.
     Served { who: Who, from: Duration, until: Option<Duration> },
     /// Every observer holds `who` in this state at `at`.

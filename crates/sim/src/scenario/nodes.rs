@@ -51,7 +51,7 @@ fn there_are(nodes: usize) -> String {
 fn named_by(scenario: &Scenario) -> impl Iterator<Item = &Who> {
     let services = scenario.topology.services.iter().map(|service| &service.on);
     let steps = scenario.timeline.iter().flat_map(|step| named_by_fault(&step.fault));
-    let expected = scenario.expect.iter().filter_map(|expectation| named_by_that(&expectation.that));
+    let expected = scenario.expect.iter().flat_map(|expectation| named_by_that(&expectation.that));
     core::iter::once(&scenario.topology.running).chain(services).chain(steps).chain(expected)
 }
 
@@ -86,12 +86,10 @@ pub(super) fn named_by_fault(fault: &Fault) -> Vec<&Who> {
     }
 }
 
-fn named_by_that(that: &That) -> Option<&Who> {
+fn named_by_that(that: &That) -> Vec<&Who> {
     match that {
-        That::NotServed { who, .. }
-        | That::Served { who, .. }
-        | That::Seen { who, .. }
-        | That::NeverRemoved { who } => Some(who),
+        That::NotServed { who, asked, .. } => vec![who, asked],
+        That::Served { who, .. } | That::Seen { who, .. } | That::NeverRemoved { who } => vec![who],
         That::Converged { .. }
         | That::Delivered { .. }
         | That::NeverEmpty { .. }
@@ -102,7 +100,7 @@ fn named_by_that(that: &That) -> Option<&Who> {
         | That::FalsePositives { .. }
         | That::Changes { .. }
         | That::Traffic { .. }
-        | That::NoGhost { .. } => None,
+        | That::NoGhost { .. } => Vec::new(),
     }
 }
 

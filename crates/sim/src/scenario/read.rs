@@ -164,12 +164,12 @@ fn read_services(reader: &mut Reader<'_>, table: &mut Table<'_>, stage: &Stage) 
             );
         }
         instances += service.instances * stage.nodes.unwrap_or_default();
+        services.push(service);
         if instances > ALL_INSTANCES_MAX {
             let why = format!("more than {ALL_INSTANCES_MAX} instances, were they on all hosts: take fewer");
             reader.reject(line, "topology.service", why);
             break;
         }
-        services.push(service);
     }
     services
 }
@@ -491,7 +491,10 @@ at = "soon"
         };
         let from = Duration::from_secs(16);
         vec![
-            expectation(That::NotServed { who: who("@dead"), from, until: None }, "not-served"),
+            expectation(
+                That::NotServed { who: who("@dead"), asked: Who::all(), from, until: None },
+                "not-served",
+            ),
             expectation(That::Traffic { bytes_per_s: Some(4000.0), messages_per_s: None }, "traffic"),
         ]
     }

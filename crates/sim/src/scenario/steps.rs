@@ -126,7 +126,7 @@ fn fault_of_machines(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<Fault>
         "disk-full" => Fault::DiskFull { who: entry.who("who"), length: entry.length() },
         "clash" => {
             let (who, with) = (entry.one("who"), entry.one("with"));
-            if who == with && !who.is_random() {
+            if who == with && who.is_one() && !who.is_random() {
                 entry.reject("with", format!("{with} cannot clash with itself: name another host"));
             }
             Fault::Clash { who, with }
@@ -290,6 +290,14 @@ name = "sip"
         check_step(
             "at = \"10\"\nfault = \"heal\"",
             "x.toml:10: timeline[0].at: 10 has no unit: write \"10s\"",
+        );
+        check_step(
+            "at = \"1s\"\nfault = \"clash\"\nwho = \"node-1\"\nwith = \"node-1\"",
+            "timeline[0].with: node-1 cannot clash with itself: name another host",
+        );
+        check_step(
+            "at = \"1s\"\nfault = \"pause\"\nwho = \"node-1\"\nfor = \"0s\"",
+            "timeline[0].for: is zero",
         );
         check_step("at = \"-1s\"\nfault = \"heal\"", "x.toml:10: timeline[0].at: -1s is negative");
         check_step(
