@@ -254,12 +254,6 @@ impl Registry {
             .collect()
     }
 
-    /// The documents of live owners from the first at `begin`.
-    fn live_from(&self, begin: usize) -> impl Iterator<Item = &Arc<Stored>> {
-        let entries = self.entries[begin..].iter().filter(|entry| self.is_live(entry.owner));
-        entries.map(|entry| &entry.stored)
-    }
-
     /// What we have in these buckets.
     pub fn summaries(&self, buckets: &[u8]) -> Vec<Summary> {
         self.in_buckets(buckets).map(|stored| summary(stored)).collect()
@@ -270,7 +264,8 @@ impl Registry {
         for index in buckets {
             is_wanted[usize::from(*index)] = true;
         }
-        self.live_from(0).filter(move |stored| is_wanted[bucket(stored.document.key.owner)])
+        let entries = self.entries.iter().filter(move |entry| is_wanted[bucket(entry.owner)]);
+        entries.filter(|entry| self.is_live(entry.owner)).map(|entry| &entry.stored)
     }
 
     /// Compares what a peer has in `buckets` with what we have: a page of what it lacks, and what we want of it.
@@ -310,9 +305,9 @@ impl Registry {
         let begin = after.map_or(0, |after| self.entries.partition_point(|entry| entry.owner <= after));
         let mut page = PageBuilder::default();
         let mut last = None;
-        for stored in self.live_from(begin) {
-            let owner = stored.document.key.owner;
-            if last == Some(owner) {
+        for entries in self.entries[begin..].chunk_by(|one, next| one.owner == next.owner) {
+            let owner = entries[0].owner;
+            if !self.is_live(owner) {
                 continue;
             }
             if page.is_full() {
