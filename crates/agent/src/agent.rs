@@ -112,7 +112,7 @@ pub async fn run(
     );
     let mut gate = Gate::new(ChainChecker::new(credentials.cluster.clone(), credentials.roots.clone()));
     restore_view(&mut node, &mut gate, clock, view);
-    node.handle(clock.now(), Input::WereDown(down));
+    node.handle(clock.now(), Input::Remembered { down });
 
     let snapshot = Arc::new(ArcSwap::new(node.snapshot(clock.now())));
     let published = Arc::new(Published {

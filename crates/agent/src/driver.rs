@@ -234,7 +234,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Command { .. } => "command",
         Input::Persisted { .. } => "persisted",
         Input::TwinSeen(_) => "twin seen",
-        Input::WereDown(_) => "were down",
+        Input::Remembered { .. } => "remembered",
         Input::Reload(_) => "reload",
         Input::WallClock(_) => "wall clock",
         Input::Shutdown => "shutdown",

@@ -72,6 +72,8 @@ pub(crate) enum Asked {
     Contact(Target),
     /// To see whether a suspect answers us.
     Look(NodeId),
+    /// To see whether somebody is there whom we remember and nobody else names.
+    Recall(NodeId),
     /// For a page of the catalogue.
     Page(Target),
     /// Whether our catalogues differ.
@@ -154,6 +156,26 @@ impl Contacts {
 
     fn contacts_under_way(&self) -> usize {
         self.asked.values().filter(|asked| matches!(asked, Asked::Contact(_))).count()
+    }
+
+    /// Whom looks are under way at because only we remember them.
+    pub(crate) fn recalls_under_way(&self) -> BTreeSet<NodeId> {
+        let recalled = |asked: &Asked| match asked {
+            Asked::Recall(id) => Some(*id),
+            Asked::Join(_)
+            | Asked::Contact(_)
+            | Asked::Look(_)
+            | Asked::Page(_)
+            | Asked::Digest(_)
+            | Asked::Compare(_)
+            | Asked::Pull => None,
+        };
+        self.asked.values().filter_map(recalled).collect()
+    }
+
+    /// Whether somebody's catalogue is on its way.
+    pub(crate) fn is_paging(&self) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::Page(_)))
     }
 
     fn is_joining_at(&self, addr: SocketAddr) -> bool {
@@ -252,10 +274,10 @@ impl Node {
         self.ask(to, why, Request::Hello { from: me, you_are, documents });
     }
 
-    /// Looks at a suspect ourselves, over a stream, which survives loss.
-    pub(crate) fn look_at(&mut self, subject: NodeId) {
+    /// Looks at a member ourselves, over a stream, which survives loss.
+    pub(crate) fn look_at(&mut self, subject: NodeId, why: Asked) {
         if let Some(target) = self.members.find(subject).map(Member::target) {
-            self.say_hello(target, Asked::Look(subject));
+            self.say_hello(target, why);
         }
     }
 
@@ -408,6 +430,7 @@ impl Node {
         let (peer, response) = match (result, &asked) {
             (Ok(answer), _) => answer,
             (Err(_), Asked::Look(subject)) => return self.on_suspect_silent(now, *subject),
+            (Err(_), Asked::Recall(id)) => return self.on_remembered_silent(now, *id),
             (Err(_), Asked::Page(_)) => return self.repair_soon(now),
             (Err(_), _) => return,
         };
@@ -423,6 +446,9 @@ impl Node {
             (Asked::Look(subject), Response::Hello { .. }) if subject == peer => {
                 self.on_suspect_answered(now, subject);
             }
+            (Asked::Recall(id), Response::Hello { .. }) if id == peer => {
+                self.on_remembered_answered(now, id);
+            }
             (Asked::Contact(target), Response::Hello { from, you_are, epoch_known, refused, .. })
                 if from.id == peer =>
             {
@@ -434,7 +460,10 @@ impl Node {
                 Some(after) => {
                     self.ask(target, Asked::Page(target), Request::Page { after: Some(after) });
                 }
-                None => self.repair_soon(now),
+                None => {
+                    self.remembered.set_informed(now);
+                    self.repair_soon(now);
+                }
             },
             (Asked::Digest(target), Response::Buckets(theirs)) => self.on_buckets(target, &theirs),
             (Asked::Compare(target), Response::Difference { wanted, .. }) => {

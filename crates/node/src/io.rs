@@ -127,8 +127,11 @@ pub enum Input {
         /// Why it is not there.
         result: Result<(), String>,
     },
-    /// These members were Down before this agent restarted; their documents came from disk.
-    WereDown(Vec<NodeId>),
+    /// All that came so far came from disk; these members were Down when it was written.
+    Remembered {
+        /// Who was Down.
+        down: Vec<NodeId>,
+    },
     /// Somebody with a certificate of our own name speaks from this address.
     TwinSeen(SocketAddr),
     /// The configuration file was read again: it declares these instances now.

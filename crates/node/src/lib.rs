@@ -11,6 +11,7 @@ mod machine;
 mod members;
 mod publisher;
 pub mod registration;
+mod remembered;
 mod repair;
 mod statements;
 mod view;

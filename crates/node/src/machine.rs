@@ -31,6 +31,7 @@ use crate::local::Local;
 use crate::members::{Member, Members};
 use crate::publisher::Publisher;
 use crate::registration::{RawRegistration, SavedState};
+use crate::remembered::Remembered;
 use crate::repair::Repair;
 use crate::view::{Source, ViewBuilder};
 
@@ -94,6 +95,8 @@ pub struct Stats {
     pub strangers: u64,
     /// Documents that were refused.
     pub documents_refused: u64,
+    /// Documents of members that were forgotten.
+    pub documents_forgotten: u64,
     /// Documents that were news.
     pub documents_merged: u64,
     /// Documents that were known already.
@@ -123,6 +126,7 @@ pub(crate) enum Timer {
     Reap,
     Seeds,
     Contact,
+    Look,
     Repair,
     Publish,
     Save,
@@ -153,6 +157,7 @@ pub struct Node {
     pub(crate) members: Members,
     pub(crate) publisher: Publisher,
     pub(crate) contacts: Contacts,
+    pub(crate) remembered: Remembered,
     pub(crate) repair: Repair,
     pub(crate) local: Local,
     pub(crate) view: ViewBuilder,
@@ -196,6 +201,7 @@ impl Node {
             members: Members::new(id),
             publisher: Publisher::new(id, sealer),
             contacts: Contacts::new(now, seeds.collect()),
+            remembered: Remembered::default(),
             repair: Repair::default(),
             local: Local::new(&config, &restored.registrations),
             view: ViewBuilder::new(config.cluster.clone()),
@@ -305,7 +311,7 @@ impl Node {
                 let twin = Identity { addr: addr.into(), ..self.membership.identity() };
                 self.notice_clash(now, twin, addr);
             }
-            Input::WereDown(members) => self.on_were_down(now, &members),
+            Input::Remembered { down } => self.on_remembered(now, &down),
             Input::Reload(declared) => self.on_reload(now, &declared),
             Input::WallClock(wall) => self.clock = Clock { at: now, wall },
             Input::Shutdown => self.on_shutdown(now),
@@ -348,6 +354,7 @@ impl Node {
         let paused = now.since(self.turned);
         if paused >= PAUSE && self.poll_timeout().is_some_and(|(at, _)| now.since(at) >= PAUSE) {
             self.suspicions.delay(paused);
+            self.on_woken(now, paused);
         }
         self.turned = now;
     }
@@ -360,6 +367,7 @@ impl Node {
             Timer::Reap => self.on_reap_due(now),
             Timer::Seeds => self.on_seeds_due(now),
             Timer::Contact => self.on_contact_due(now),
+            Timer::Look => self.on_look_due(now),
             Timer::Repair => self.on_repair_due(now),
             Timer::Publish => {}
             Timer::Save => self.on_save_due(now),
@@ -479,6 +487,7 @@ impl Node {
             return;
         }
         let id = heard.src.id;
+        self.confirm(now, id);
         if let Some(member) = self.members.find_mut(id) {
             member.set_heard(now);
             if member.is_serving() && heard.incarnation > member.incarnation() {

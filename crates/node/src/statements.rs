@@ -18,6 +18,7 @@ use ringmesh_types::snapshot::MemberState;
 use ringmesh_types::stored::Stored;
 use ringmesh_types::time::Instant;
 
+use crate::contacts::Asked;
 use crate::io::{Class, Output, Source, Target};
 use crate::machine::{Node, Timer};
 use crate::members::Member;
@@ -52,11 +53,13 @@ impl Node {
     pub(crate) fn on_statements(&mut self, now: Instant, source: Source, statements: Vec<VerifiedStatement>) {
         let mut news = Vec::new();
         let mut class = Class::Bulk;
+        let is_handed_on = matches!(source, Source::Pushed(_));
         for statement in statements {
             let statement = match statement {
-                VerifiedStatement::Document(document) => self
-                    .on_document(now, source, document)
-                    .map(|stored| Statement::Document(stored.document.clone())),
+                VerifiedStatement::Document(document) => {
+                    let news = self.on_document(now, source, document).filter(|_| is_handed_on);
+                    news.map(|stored| Statement::Document(stored.document.clone()))
+                }
                 VerifiedStatement::Accusation(accusation) => {
                     self.on_accusation(now, source, accusation).map(Statement::Accusation)
                 }
@@ -120,7 +123,11 @@ impl Node {
                 &*config.is_allowed,
             )
         };
-        match self.registry.merge(document, vet) {
+        let merge = self.registry.merge(document, vet);
+        if source != Source::Disk && matches!(merge, Merge::Newer { .. } | Merge::Same | Merge::Older(_)) {
+            self.confirm(now, owner);
+        }
+        match merge {
             Merge::Newer { before, after, is_equivocation } => {
                 self.stats.documents_merged += 1;
                 if is_equivocation {
@@ -148,9 +155,7 @@ impl Node {
                 }
             }
             Merge::Older(newer) => self.echo(now, source, &newer),
-            Merge::Floor(floor) => {
-                self.refuse(now, source, owner, format!("epochs up to {floor} were forgotten"));
-            }
+            Merge::Floor(_) => self.show_forgotten(now, source, owner),
             Merge::Refused(why) => self.refuse(now, source, owner, why),
             Merge::Full => self.refuse(now, source, owner, "no room for more documents".to_owned()),
         }
@@ -165,6 +170,15 @@ impl Node {
         };
         let name = self.name_of(owner);
         self.reject(now, from, format!("a document of {name} is refused: {why}"));
+    }
+
+    /// A peer hands on what was forgotten: it has missed the order, which is shown to it. Whose order has expired, or who
+    /// was forgotten for having been gone for long, is passed over in silence.
+    fn show_forgotten(&mut self, now: Instant, source: Source, owner: NodeId) {
+        self.stats.documents_forgotten += 1;
+        if let Some(order) = self.forget_orders(owner).first() {
+            self.echo(now, source, order);
+        }
     }
 
     /// Tells a peer the newer truth.
@@ -378,6 +392,7 @@ impl Node {
         };
         let (identity, incarnation) = (member.identity(), member.incarnation());
         self.membership.apply_down(now, identity, incarnation);
+        self.remembered.settle(subject);
         self.registry.set_live(subject, false);
         self.suspicions.close(subject);
         for cleared in self.suspicions.withdraw(subject) {
@@ -404,7 +419,6 @@ impl Node {
         }
         member.set_state(now, state, &cause);
         let name = member.name().clone();
-        self.view.owner_changed(id);
         self.view.member_changed(id);
         let severity = if matches!(state, MemberState::Down) { Severity::Warning } else { Severity::Info };
         self.event(now, EventKind::Member, severity, name, before, state, cause);
@@ -561,7 +575,7 @@ impl Node {
                     self.timers.arm(at, Timer::Suspicion(subject));
                 }
             }
-            Verdict::Unsure => self.look_at(subject),
+            Verdict::Unsure => self.look_at(subject, Asked::Look(subject)),
             Verdict::Contradicted => {
                 self.suspicions.close(subject);
                 self.set_state(now, subject, MemberState::Alive, "it answers this agent".to_owned());
@@ -586,14 +600,17 @@ impl Node {
 
     /// A member went Down that was ordered to be forgotten while it still seemed alive here.
     fn apply_forget_orders(&mut self, now: Instant, subject: NodeId) {
-        let topic = Topic::forget(subject);
-        let orders: Vec<_> =
-            self.registry.iter().filter(|stored| stored.document.key.topic == topic).cloned().collect();
-        for stored in orders {
+        for stored in self.forget_orders(subject) {
             if let Body::Forget(_, order) = &stored.body {
                 self.on_forget_order(now, stored.document.key.owner, subject, *order);
             }
         }
+    }
+
+    /// The orders to forget `subject` that are known.
+    fn forget_orders(&self, subject: NodeId) -> Vec<Arc<Stored>> {
+        let topic = Topic::forget(subject);
+        self.registry.iter().filter(|stored| stored.document.key.topic == topic).cloned().collect()
     }
 
     pub(crate) fn drop_member(&mut self, now: Instant, subject: NodeId, floor: Epoch, cause: String) {
@@ -602,7 +619,6 @@ impl Node {
         };
         let (name, state, identity) = (member.name().clone(), member.state(), member.identity());
         self.membership.remove(now, identity);
-        self.view.owner_changed(subject);
         self.members.remove(subject);
         self.registry.forget(subject, floor);
         self.view.member_changed(subject);
@@ -616,16 +632,6 @@ impl Node {
         for gone in due {
             self.drop_member(now, gone.id, gone.epoch, "it was gone for a day".to_owned());
         }
-    }
-
-    /// Members of an earlier life of ours that were Down then are so until they show a later life of theirs.
-    pub(crate) fn on_were_down(&mut self, now: Instant, members: &[NodeId]) {
-        for id in members {
-            if self.members.find(*id).is_some_and(|member| member.is_serving() && *id != self.id()) {
-                self.declare_down(now, *id, "it was Down before this agent restarted".to_owned());
-            }
-        }
-        self.show_ourselves_to_all();
     }
 }
 

@@ -62,6 +62,7 @@ fn node(page: &mut Page, api: &Api) {
         ("node_stale_packets_total", "Packets of an earlier life of their sender.", node.stale_packets),
         ("node_strangers_total", "Packets of senders whose node document had not come yet.", node.strangers),
         ("documents_refused_total", "Documents that were refused.", node.documents_refused),
+        ("documents_forgotten_total", "Documents of forgotten members.", node.documents_forgotten),
         ("documents_merged_total", "Documents that were news.", node.documents_merged),
         ("documents_repeated_total", "Documents that were known already.", node.documents_repeated),
         ("documents_echoed_total", "Peers that were told something newer.", node.echoes),

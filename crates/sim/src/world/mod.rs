@@ -204,7 +204,7 @@ impl World {
         let others = view.iter().map(|stored| &stored.document).filter(|document| document.key.owner != id);
         let statements = others.map(|document| Statement::Document(document.clone())).collect();
         self.admit(host, Source::Disk, statements);
-        self.input(host, Input::WereDown(down));
+        self.input(host, Input::Remembered { down });
         self.drain(host);
     }
 

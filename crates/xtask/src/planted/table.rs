@@ -118,7 +118,7 @@ pub(super) const TABLE: &[Mutation] = &[
     Mutation {
         name: "down-forgotten-at-restart",
         breaks: "An agent that restarts takes those for alive that were Down before.",
-        file: "crates/node/src/statements.rs",
+        file: "crates/node/src/remembered.rs",
         find: "if self.members.find(*id).is_some_and(|member| member.is_serving() && *id != self.id()) {",
         replace: "if false {",
     },
