@@ -1,6 +1,9 @@
 //! Seals for simulations: a keyed hash of the same 64 bytes as the agent's signatures. The key of a node follows from its
 //! id, as if a CA had vouched for it; nobody in a simulation makes a seal with a key that is not its own.
 
+use std::sync::Arc;
+
+use ringmesh_types::document::Topic;
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::sealed::{CheckSeal, DocumentKey, MakeSeal, Seal};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -23,13 +26,33 @@ fn seal(key: &DocumentKey, bytes: &[u8]) -> Seal {
     Seal(seal)
 }
 
+/// A tagged field of which no reader of this version knows the tag: (tag, length, bytes).
+pub const NEWER_FIELD: &[u8] = b"\x28\x23\x03\0\0\0sun";
+
 /// Seals with the key of one node.
 #[derive(Debug, Clone, Copy)]
-pub struct SimSealer(pub NodeId);
+pub struct SimSealer {
+    /// Whose key.
+    pub owner: NodeId,
+    /// Whether all that it says has a field of a newer version.
+    pub is_newer: bool,
+}
+
+impl SimSealer {
+    /// Of a node of this version.
+    pub fn of(owner: NodeId) -> Self {
+        Self { owner, is_newer: false }
+    }
+}
 
 impl MakeSeal for SimSealer {
     fn seal(&self, bytes: &[u8]) -> Seal {
-        seal(&key_of(self.0), bytes)
+        seal(&key_of(self.owner), bytes)
+    }
+
+    fn complete(&self, topic: &Topic, body: Arc<[u8]>) -> Arc<[u8]> {
+        let has_fields = topic.as_str() != Topic::TRUST;
+        if self.is_newer && has_fields { [&*body, NEWER_FIELD].concat().into() } else { body }
     }
 }
 

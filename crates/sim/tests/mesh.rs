@@ -285,7 +285,7 @@ fn lie(world: &World, liar: usize, subject: usize) -> Option<Statement> {
         seal: Seal([0; 64]),
     };
     Some(Statement::Accusation(
-        Verified::seal_accusation(accusation, &SimSealer(world.id(liar))).into_inner(),
+        Verified::seal_accusation(accusation, &SimSealer::of(world.id(liar))).into_inner(),
     ))
 }
 
@@ -298,7 +298,7 @@ fn one_liar_removes_nobody() {
                 continue;
             };
             accusation.incarnation = round / 2;
-            let accusation = Verified::seal_accusation(accusation, &SimSealer(world.id(5))).into_inner();
+            let accusation = Verified::seal_accusation(accusation, &SimSealer::of(world.id(5))).into_inner();
             let push = Push::Statements(vec![Statement::Accusation(accusation)]);
             for told in 0..5 {
                 world.forge_push(5, told, &push);
@@ -328,7 +328,7 @@ fn a_liar_that_does_not_tell_its_victim_removes_nobody() {
             evidence: Evidence::ProbeUnanswered,
             seal: Seal([0; 64]),
         };
-        let accusation = Verified::seal_accusation(accusation, &SimSealer(world.id(29))).into_inner();
+        let accusation = Verified::seal_accusation(accusation, &SimSealer::of(world.id(29))).into_inner();
         let push = Push::Statements(vec![Statement::Accusation(accusation)]);
         for told in (0..29).filter(|told| *told != victim) {
             world.forge_push(29, told, &push);
@@ -372,7 +372,7 @@ fn an_accusation_under_another_name_counts_for_nothing() {
     let Some(Statement::Accusation(mut forged)) = lie(&world, 1, 0) else {
         panic!("runs");
     };
-    forged = Verified::seal_accusation(forged, &SimSealer(world.id(3))).into_inner();
+    forged = Verified::seal_accusation(forged, &SimSealer::of(world.id(3))).into_inner();
     world.forge_push(3, 2, &Push::Statements(vec![Statement::Accusation(forged)]));
     world.run_for(secs(1));
     let stats = world.node(2).expect("runs").stats();

@@ -10,7 +10,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::document::Document;
+use crate::document::{Document, Topic};
 use crate::ids::{Epoch, NodeId};
 use crate::limits;
 use crate::stored::Stored;
@@ -103,6 +103,11 @@ impl Accusation {
 pub trait MakeSeal {
     /// The seal over `bytes`.
     fn seal(&self, bytes: &[u8]) -> Seal;
+
+    /// What is sealed as the body of a document of our own: `body`, and behind it fields that only the sealer knows.
+    fn complete(&self, _topic: &Topic, body: Arc<[u8]>) -> Arc<[u8]> {
+        body
+    }
 }
 
 /// A public document key.
@@ -197,6 +202,7 @@ impl Verified<Document> {
         mut document: Document,
         sealer: &(impl MakeSeal + ?Sized),
     ) -> Result<Self, SealError> {
+        document.body = sealer.complete(&document.key.topic, document.body);
         let allowed = document.key.topic.body_bytes_max();
         if document.body.len() > allowed {
             return Err(SealError::TooLarge(document.body.len(), allowed));

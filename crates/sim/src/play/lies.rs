@@ -1,7 +1,5 @@
 //! What hosts say that do not keep to the protocol: liars, and versions newer than this one.
 
-use std::sync::Arc;
-
 use ringmesh_gossip::message::Push;
 use ringmesh_types::body::Standing;
 use ringmesh_types::document::{Document, Key, Topic};
@@ -11,7 +9,7 @@ use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified};
 use super::faults::LIES_EVERY;
 use super::stage::{Act, Stage};
 use crate::scenario::Lie;
-use crate::seal::SimSealer;
+use crate::seal::{NEWER_FIELD, SimSealer};
 
 /// What no version knows yet: a variant of a push that does not exist.
 const UNKNOWN_PUSH: [u8; 4] = [1, 200, 7, 7];
@@ -112,24 +110,24 @@ impl Stage {
             evidence: Evidence::ProbeUnanswered,
             seal: Seal([0; 64]),
         };
-        let sealer = SimSealer(self.world.id(signer));
+        let sealer = SimSealer::of(self.world.id(signer));
         Statement::Accusation(Verified::seal_accusation(accusation, &sealer).into_inner())
     }
 
     fn sealed(&self, signer: usize, document: Document) -> Statement {
-        let sealed = Verified::seal_document(document, &SimSealer(self.world.id(signer)));
+        let sealed = Verified::seal_document(document, &SimSealer::of(self.world.id(signer)));
         Statement::Document(sealed.expect("it is as small as the true one").into_inner())
     }
 
-    /// Says what only a newer version understands: a topic, fields in it, and a message.
+    /// Says what only a newer version understands: a topic and a message. From its next start on, its documents of all
+    /// topics have a field that no other knows.
     pub(crate) fn speak_newer(&mut self, host: usize) {
         let Some(node) = self.world.node(host) else {
             return;
         };
         let epoch = node.identity().epoch;
         let topic: Topic = NEWER_TOPIC.parse().expect("a valid topic");
-        // Tagged fields of which no reader knows the tags: (tag, length, bytes).
-        let body: Arc<[u8]> = [&9_000_u16.to_le_bytes()[..], &3_u32.to_le_bytes(), b"sun"].concat().into();
+        let body = NEWER_FIELD.into();
         let document = Document {
             key: Key { owner: node.id(), topic },
             version: Version { epoch, sequence: 1 },
@@ -137,6 +135,7 @@ impl Stage {
             seal: Seal([0; 64]),
         };
         self.conditions[host].is_newer = true;
+        self.world.install_newer(host);
         let statement = self.sealed(host, document);
         for told in (0..self.hosts()).filter(|told| *told != host) {
             self.world.forge_push(host, told, &Push::Statements(vec![statement.clone()]));

@@ -84,6 +84,8 @@ pub(super) struct Host {
     pub(super) addr: SocketAddr,
     pub(super) config: NodeConfig,
     pub(super) disk: Disk,
+    /// Whether a newer version of the agent is installed: the next life speaks it.
+    pub(super) is_newer: bool,
     pub(super) is_disk_full: bool,
     pub(super) clock_offset_ms: i64,
     pub(super) life: u32,
@@ -150,6 +152,7 @@ impl Host {
                 is_terse: config.is_bare,
             },
             disk: Disk::default(),
+            is_newer: false,
             is_disk_full: false,
             clock_offset_ms: 0,
             life: 0,

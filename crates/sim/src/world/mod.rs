@@ -223,7 +223,7 @@ impl World {
             health: host.disk.health.iter().cloned().collect(),
             peers: host.disk.peers.clone(),
         };
-        Seedling { id: host.id, epoch, config: host.config.clone(), restored, seed }
+        Seedling { id: host.id, is_newer: host.is_newer, epoch, config: host.config.clone(), restored, seed }
     }
 
     fn begin_life(&mut self, host: usize, node: Node, gate: Gate<SimChecker>) {
@@ -259,7 +259,7 @@ impl World {
         self.crash(host);
     }
 
-    /// Freezes a host for `length`: nothing comes in or out and no timer fires, then everything at once.
+    /// Freezes a host for `length`: nothing comes in or out and no timer fires, then everything at once, timers first.
     pub fn freeze(&mut self, host: usize, length: Duration) {
         let until = self.now.after(length);
         if let Some(running) = &mut self.hosts[host].running {
@@ -268,6 +268,11 @@ impl World {
             let life = self.hosts[host].life;
             self.queue.arm(until, Due { host, life, what: What::Thaws });
         }
+    }
+
+    /// Installs a newer version: from its next start on, a host says more than others understand.
+    pub fn install_newer(&mut self, host: usize) {
+        self.hosts[host].is_newer = true;
     }
 
     /// Holds a host's inbox and outbox for `hold`, then lets them go for `free`, again and again, while its timers
@@ -486,7 +491,13 @@ impl World {
         if matches!(due.what, What::Thaws) {
             let now = self.now;
             let thawed = running.frozen.take_if(|(until, _)| *until <= now);
-            for held in thawed.map(|(_, held)| held).unwrap_or_default() {
+            // Nothing says that a process which runs on reads its mail before it looks at the clock.
+            let (overdue, mail): (Vec<Due>, Vec<Due>) = thawed
+                .map(|(_, held)| held)
+                .unwrap_or_default()
+                .into_iter()
+                .partition(|due| matches!(due.what, What::Wakes | What::Fails(_)));
+            for held in overdue.into_iter().chain(mail) {
                 self.deliver(held);
             }
             return;
@@ -568,6 +579,7 @@ impl World {
 /// What a life begins with.
 struct Seedling {
     id: NodeId,
+    is_newer: bool,
     epoch: Epoch,
     config: NodeConfig,
     restored: Restored,
@@ -576,7 +588,7 @@ struct Seedling {
 
 impl Seedling {
     fn grow(self, now: Instant, wall: WallTime) -> Node {
-        let sealer = Box::new(SimSealer(self.id));
+        let sealer = Box::new(SimSealer { owner: self.id, is_newer: self.is_newer });
         Node::new(now, wall, self.epoch, self.config, self.restored, sealer, self.seed)
     }
 }

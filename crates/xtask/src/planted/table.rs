@@ -131,6 +131,30 @@ pub(super) const TABLE: &[Mutation] = &[
         Body::Opaque => Err(\"a topic that nobody here knows\".to_owned()),",
     },
     Mutation {
+        name: "memory-never-doubted",
+        breaks: "Who died while an agent was away is served until its own detector notices.",
+        file: "crates/node/src/remembered.rs",
+        find: "is_read && now.since(self.since) >= LOOK_AFTER",
+        replace: "is_read && now.since(self.since) >= LOOK_AFTER * 1_000_000",
+    },
+    Mutation {
+        name: "memory-handed-on",
+        breaks: "Who died while an agent was away spreads from its disk.",
+        file: "crates/node/src/remembered.rs",
+        find: "self.registry.set_live(*id, false);",
+        replace: "let _ = id;",
+    },
+    Mutation {
+        name: "newer-fields-refused",
+        breaks: "A document with a field of a newer version is refused.",
+        file: "crates/types/src/fields.rs",
+        find: "fields.push((tag, bytes));",
+        replace: "if tag > 100 {
+                return Err(FieldError::Cut);
+            }
+            fields.push((tag, bytes));",
+    },
+    Mutation {
         name: "digest-over-all-owners",
         breaks: "Digests, repair and joins cover all owners and not only the live ones.",
         file: "crates/node/src/statements.rs",
