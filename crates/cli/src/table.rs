@@ -1,13 +1,26 @@
 //! Aligned tables for people, with colour only on terminals.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
 /// Prints a line. Whoever reads may stop reading: that is no error, and the end of us.
 pub(crate) fn print_line(line: &str) {
     if let Err(error) = writeln!(stdout(), "{line}") {
-        let code = if error.kind() == std::io::ErrorKind::BrokenPipe { 0 } else { 1 };
-        std::process::exit(code);
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        let _ = writeln!(stderr(), "ringmesh: standard output cannot be written: {error}");
+        std::process::exit(1);
     }
+}
+
+/// Whether a terminal understands more than text.
+pub(crate) fn is_smart_terminal(is_terminal: bool) -> bool {
+    is_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether a stream may have colours: a terminal that can, and nobody asked for none (no-color.org).
+pub(crate) fn may_colour(is_terminal: bool) -> bool {
+    is_smart_terminal(is_terminal) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Rows of equally many cells, the first one the heading.
@@ -52,7 +65,7 @@ impl Table {
     }
 
     pub(crate) fn print(&self) {
-        for line in self.lines(stdout().is_terminal()) {
+        for line in self.lines(may_colour(stdout().is_terminal())) {
             print_line(&line);
         }
     }
@@ -68,7 +81,7 @@ fn paint(cell: &str, is_heading: bool) -> String {
         _ if is_heading => "1",
         "Alive" | "passing" | "yes" => "32",
         "Suspect" | "Holding" | "greylisted" | "unknown" | "draining" => "33",
-        "Down" | "failing" | "no" => "31",
+        "Down" | "failing" | "no" | "FAILED" => "31",
         "Left" => "2",
         _ => return cell.to_owned(),
     };

@@ -259,6 +259,11 @@ impl Registry {
         self.in_buckets(buckets).map(|stored| summary(stored)).collect()
     }
 
+    /// What we have of these, whether their owners are live or not.
+    pub fn summaries_of(&self, keys: impl Iterator<Item = Key>) -> Vec<Summary> {
+        keys.filter_map(|key| self.stored(&key)).map(|stored| summary(stored)).collect()
+    }
+
     fn in_buckets(&self, buckets: &[u8]) -> impl Iterator<Item = &Arc<Stored>> {
         let mut is_wanted = [false; BUCKETS];
         for index in buckets {

@@ -74,8 +74,10 @@ pub(crate) enum Asked {
     Look(NodeId),
     /// To see whether somebody is there whom we remember and nobody else names.
     Recall(NodeId),
-    /// For a page of the catalogue.
-    Page(Target),
+    /// For a page of the catalogue, from the first owner after this one.
+    Page(Target, Option<NodeId>),
+    /// Whether some of whom we remember have left.
+    Leaves,
     /// Whether our catalogues differ.
     Digest(Target),
     /// Where they differ.
@@ -165,7 +167,8 @@ impl Contacts {
             Asked::Join(_)
             | Asked::Contact(_)
             | Asked::Look(_)
-            | Asked::Page(_)
+            | Asked::Page(..)
+            | Asked::Leaves
             | Asked::Digest(_)
             | Asked::Compare(_)
             | Asked::Pull => None,
@@ -175,7 +178,7 @@ impl Contacts {
 
     /// Whether somebody's catalogue is on its way.
     pub(crate) fn is_paging(&self) -> bool {
-        self.asked.values().any(|asked| matches!(asked, Asked::Page(_)))
+        self.asked.values().any(|asked| matches!(asked, Asked::Page(..)))
     }
 
     fn is_joining_at(&self, addr: SocketAddr) -> bool {
@@ -272,6 +275,10 @@ impl Node {
         let documents = self.registry.documents_of(me.id);
         let documents = documents.iter().map(|stored| stored.document.clone()).collect();
         self.ask(to, why, Request::Hello { from: me, you_are, documents });
+    }
+
+    pub(crate) fn ask_page(&mut self, target: Target, after: Option<NodeId>) {
+        self.ask(target, Asked::Page(target, after), Request::Page { after });
     }
 
     /// Looks at a member ourselves, over a stream, which survives loss.
@@ -431,7 +438,7 @@ impl Node {
             (Ok(answer), _) => answer,
             (Err(_), Asked::Look(subject)) => return self.on_suspect_silent(now, *subject),
             (Err(_), Asked::Recall(id)) => return self.on_remembered_silent(now, *id),
-            (Err(_), Asked::Page(_)) => return self.repair_soon(now),
+            (Err(_), Asked::Page(..)) => return self.repair_soon(now),
             (Err(_), _) => return,
         };
         match (asked, response) {
@@ -440,7 +447,7 @@ impl Node {
             {
                 let target = Target { id: Some(peer), addr };
                 if self.on_welcome(now, target, you_are, epoch_known, refused) {
-                    self.ask(target, Asked::Page(target), Request::Page { after: None });
+                    self.ask_page(target, None);
                 }
             }
             (Asked::Look(subject), Response::Hello { .. }) if subject == peer => {
@@ -456,12 +463,11 @@ impl Node {
                     self.ask_digest(target);
                 }
             }
-            (Asked::Page(target), Response::Page { next, .. }) => match next {
-                Some(after) => {
-                    self.ask(target, Asked::Page(target), Request::Page { after: Some(after) });
-                }
+            (Asked::Page(target, after), Response::Page { next, .. }) => match next {
+                Some(next) if after.is_none_or(|after| after < next) => self.ask_page(target, Some(next)),
+                Some(_) => self.reject(now, peer, "its catalogue does not come to an end".to_owned()),
                 None => {
-                    self.remembered.set_informed(now);
+                    self.on_catalogue_read(now, target);
                     self.repair_soon(now);
                 }
             },
@@ -470,7 +476,7 @@ impl Node {
                 self.on_difference(now, target, &wanted);
             }
             (Asked::Digest(_), Response::Same) => self.on_same(),
-            (Asked::Pull, Response::Documents(_)) => {}
+            (Asked::Pull, Response::Documents(_)) | (Asked::Leaves, Response::Difference { .. }) => {}
             (asked, _) => self.reject(now, peer, format!("its answer does not fit the question {asked:?}")),
         }
     }

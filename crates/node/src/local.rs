@@ -57,6 +57,8 @@ pub(crate) struct Local {
     is_health_unsaved: bool,
     release_at: Option<Instant>,
     saved_root: u64,
+    /// Whether somebody is gone of whom the saved view does not say so.
+    pub(crate) is_view_unsaved: bool,
     saved_view: Instant,
 }
 
@@ -70,6 +72,7 @@ impl Local {
             is_health_unsaved: false,
             release_at: None,
             saved_root: 0,
+            is_view_unsaved: false,
             saved_view: Instant::START,
         };
         let declared = config.declared.iter().map(|raw| (raw, Origin::File));
@@ -530,7 +533,8 @@ impl Node {
             self.save_health();
         }
         let root = self.registry.root();
-        if root != self.local.saved_root && now.since(self.local.saved_view) >= SAVE_VIEW_EVERY {
+        let is_unsaved = self.local.is_view_unsaved || root != self.local.saved_root;
+        if is_unsaved && now.since(self.local.saved_view) >= SAVE_VIEW_EVERY {
             self.local.saved_view = now;
             self.save_view();
         }
@@ -549,6 +553,7 @@ impl Node {
 
     fn save_view(&mut self) {
         self.local.saved_root = self.registry.root();
+        self.local.is_view_unsaved = false;
         let is_kept =
             |member: &&Member| !self.members.is_me(member) && (member.is_serving() || member.is_down());
         let mut documents = Vec::new();

@@ -482,12 +482,12 @@ impl Node {
     }
 
     fn on_packet_of_member(&mut self, now: Instant, heard: &Heard) {
+        let id = heard.src.id;
+        self.confirm(now, id);
         if heard.is_turn_undead {
             self.renew(now);
             return;
         }
-        let id = heard.src.id;
-        self.confirm(now, id);
         if let Some(member) = self.members.find_mut(id) {
             member.set_heard(now);
             if member.is_serving() && heard.incarnation > member.incarnation() {

@@ -176,22 +176,38 @@ impl Node {
     /// was forgotten for having been gone for long, is passed over in silence.
     fn show_forgotten(&mut self, now: Instant, source: Source, owner: NodeId) {
         self.stats.documents_forgotten += 1;
-        if let Some(order) = self.forget_orders(owner).first() {
-            self.echo(now, source, order);
+        let Some(target) = self.may_echo_to(now, source) else {
+            return;
+        };
+        let floor = |stored: &Arc<Stored>| match &stored.body {
+            Body::Forget(_, order) => Some(order.floor),
+            Body::Node(_) | Body::Trust | Body::Services(_) | Body::Health(_) | Body::Opaque => None,
+        };
+        if let Some(order) = self.forget_orders(owner).into_iter().max_by_key(floor) {
+            self.echo_to(target, &order);
         }
     }
 
     /// Tells a peer the newer truth.
     fn echo(&mut self, now: Instant, source: Source, newer: &Stored) {
+        if let Some(target) = self.may_echo_to(now, source) {
+            self.echo_to(target, newer);
+        }
+    }
+
+    /// Whom to tell that it is behind, if it is a member that serves and not too many were told just now.
+    fn may_echo_to(&mut self, now: Instant, source: Source) -> Option<Target> {
         let (Source::Pushed(from) | Source::Answered(from)) = source else {
-            return;
+            return None;
         };
         let target = self.members.find(from).filter(|member| member.is_serving()).map(Member::target);
-        if let Some(target) = target.filter(|_| self.contacts.may_echo(now)) {
-            self.stats.echoes += 1;
-            let statement = Statement::Document(newer.document.clone());
-            self.push(vec![target], Class::Bulk, Push::Statements(vec![statement]));
-        }
+        target.filter(|_| self.contacts.may_echo(now))
+    }
+
+    fn echo_to(&mut self, target: Target, newer: &Stored) {
+        self.stats.echoes += 1;
+        let statement = Statement::Document(newer.document.clone());
+        self.push(vec![target], Class::Bulk, Push::Statements(vec![statement]));
     }
 
     /// A document in our own name that is not ours: an earlier life of ours, or somebody else under our name.
@@ -420,6 +436,7 @@ impl Node {
         member.set_state(now, state, &cause);
         let name = member.name().clone();
         self.view.member_changed(id);
+        self.local.is_view_unsaved |= !state.is_serving();
         let severity = if matches!(state, MemberState::Down) { Severity::Warning } else { Severity::Info };
         self.event(now, EventKind::Member, severity, name, before, state, cause);
     }
@@ -620,6 +637,7 @@ impl Node {
         let (name, state, identity) = (member.name().clone(), member.state(), member.identity());
         self.membership.remove(now, identity);
         self.members.remove(subject);
+        self.local.is_view_unsaved = true;
         self.registry.forget(subject, floor);
         self.view.member_changed(subject);
         self.event(now, EventKind::Member, Severity::Info, name, state, "Forgotten", cause);

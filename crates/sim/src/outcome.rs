@@ -58,6 +58,8 @@ pub struct Bound {
     pub allowed: f64,
     /// `s`, `share`, `B/s` and so on; empty for counts.
     pub unit: &'static str,
+    /// Whether it came as expected.
+    pub is_held: bool,
 }
 
 /// What a report draws. Times are virtual seconds from the begin.

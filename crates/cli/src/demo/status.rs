@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::plan::Plan;
 use crate::api::{instances_table, members_table};
+use crate::table::may_colour;
 
 /// What is still missing until all six agree and answer; nothing if they do.
 pub(super) async fn pending(plan: &Plan) -> Option<String> {
@@ -42,7 +43,7 @@ pub(super) async fn pending(plan: &Plan) -> Option<String> {
 
 /// Members and services as the first agent that answers sees them.
 pub(super) async fn lines(plan: &Plan) -> Vec<String> {
-    let is_coloured = stdout().is_terminal();
+    let is_coloured = may_colour(stdout().is_terminal());
     for agent in &plan.agents {
         let Ok(members) = client::ask(agent.http, "GET", "/api/v1/members", None).await else {
             continue;

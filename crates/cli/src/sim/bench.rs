@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Form;
 use super::progress::{Progress, bar};
 use crate::table::print_line;
-use crate::{Outcome, parse_duration};
+use crate::{Failure, Outcome, parse_duration};
 
 /// Service instances on each node, unless the command line says otherwise.
 const INSTANCES: u32 = 5;
@@ -49,6 +49,11 @@ pub(crate) struct BenchArgs {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Outcome {
+    if args.deaths > args.nodes / 2 {
+        let says =
+            format!("--deaths {}: of {} nodes at most {} may die", args.deaths, args.nodes, args.nodes / 2);
+        return Err(Failure::usage(says));
+    }
     let phase = Arc::new(Mutex::new(("", 0.0)));
     let drawn = Arc::clone(&phase);
     let progress = Progress::start(Form::of(args.json), move || {
@@ -105,7 +110,7 @@ fn print(args: &BenchArgs, outcome: &BenchOutcome) {
         let (probe, accusation) = (detection.first_probe_mean_s, detection.first_accusation_mean_s);
         let says =
             format!("first probe after {probe:.2} s, first accusation after {accusation:.2} s, in the mean");
-        line("deaths", format!("{} noticed: {says}", detection.deaths));
+        line("deaths", format!("{} of {} noticed: {says}", detection.deaths, args.deaths));
     }
     line("messages", format!("{messages}, {each:.2} from each node in a second"));
 }

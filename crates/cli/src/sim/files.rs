@@ -108,7 +108,12 @@ fn missing(given: &Path) -> Failure {
     let folder = given.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new(FOLDER));
     let names = in_folder(folder).unwrap_or_default().iter().map(|path| name_of(path)).collect();
     let near = near(&name_of(given), names);
-    let hint = if near.is_empty() {
+    let with_ending = given.with_extension("toml");
+    let hint = if with_ending.is_file() {
+        format!("do you mean {}?", with_ending.display())
+    } else if !folder.is_dir() {
+        format!("names are looked for in a folder {FOLDER}, which is not here: give the path of a file")
+    } else if near.is_empty() {
         format!("`ringmesh sim list {}` shows what there is", folder.display())
     } else {
         format!("near in name, in {}: {}", folder.display(), near.join(", "))

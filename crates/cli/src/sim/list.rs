@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ListArgs) -> Outcome {
     if broken.is_empty() {
         return Ok(());
     }
-    Err(Failure::refused(format!("{} cannot be played:\n{}", count(broken.len(), "file"), broken.join("\n"))))
+    Err(Failure::usage(format!("{} cannot be played:\n{}", count(broken.len(), "file"), broken.join("\n"))))
 }
 
 fn print_table(listed: &[Listed]) {

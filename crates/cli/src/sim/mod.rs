@@ -19,6 +19,7 @@ use std::io::{IsTerminal as _, stdout};
 use clap::Subcommand;
 
 use crate::Outcome;
+use crate::table::may_colour;
 
 /// What to simulate.
 #[derive(Debug, Subcommand)]
@@ -58,9 +59,9 @@ impl Form {
     }
 }
 
-/// Whether standard output may have colours: it is a terminal, and nobody asked for none (no-color.org).
+/// Whether standard output may have colours.
 fn is_coloured() -> bool {
-    stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    may_colour(stdout().is_terminal())
 }
 
 /// `ok` or `FAILED`, equally wide.
@@ -83,7 +84,9 @@ fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{ending}")
 }
 
-/// How many seconds pass in one.
-fn speed(virtual_s: f64, wall_s: f64) -> f64 {
-    virtual_s / wall_s.max(f64::MIN_POSITIVE)
+/// How many virtual seconds pass in one, with as many digits as say something.
+fn speed(virtual_s: f64, wall_s: f64) -> String {
+    let speed = virtual_s / wall_s.max(f64::MIN_POSITIVE);
+    let digits = if speed < 10.0 { 2 } else { 0 };
+    format!("×{speed:.digits$}")
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::Form;
+use crate::table::is_smart_terminal;
 
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 const BAR_WIDTH: usize = 24;
@@ -27,7 +28,7 @@ impl Progress {
     /// Shows what `line` says, if there is a terminal and the output is for people.
     pub(super) fn start(form: Form, line: impl Fn() -> Option<String> + Send + 'static) -> Self {
         let screen = Arc::new(Screen { is_over: AtomicBool::new(false), is_drawn: Mutex::new(false) });
-        if form == Form::Json || !stderr().is_terminal() {
+        if form == Form::Json || !is_smart_terminal(stderr().is_terminal()) {
             return Self { screen, drawer: None };
         }
         let drawn = Arc::clone(&screen);

@@ -84,5 +84,5 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     ];
     let cure = cures.iter().find(|(kind, _)| *kind == error.kind());
     let cure = cure.map_or("give --report another path", |(_, cure)| *cure);
-    Failure::refused(format!("{}: the report cannot be written: {error}: {cure}", path.display()))
+    Failure::usage(format!("{}: the report cannot be written: {error}: {cure}", path.display()))
 }

@@ -183,7 +183,8 @@ impl<'a> Teller<'a> {
         let played = match ended.result {
             Ok(Ok(played)) => played,
             Ok(Err(why)) => {
-                self.told.refused = Some(Failure::usage(format!("{}: {why}", file.path.display())));
+                let with = self.args.nodes.map(|nodes| format!("with --nodes {nodes} ")).unwrap_or_default();
+                self.told.refused = Some(Failure::usage(format!("{}: {with}{why}", file.path.display())));
                 return ControlFlow::Break(());
             }
             Err(says) => panicked(file, play.seed, &says),
@@ -229,7 +230,7 @@ impl Total {
         let wall_s = wall.as_secs_f64();
         let speed = speed(self.virtual_s, wall_s);
         let (failed, virtual_s) = (self.failed, self.virtual_s);
-        format!("{scenarios}, {runs}, {failed} failed: {virtual_s:.0} s in {wall_s:.1} s, ×{speed:.0}")
+        format!("{scenarios}, {runs}, {failed} failed: {virtual_s:.0} s in {wall_s:.1} s, {speed}")
     }
 }
 

@@ -42,6 +42,8 @@ struct Figures {
     unit: &'static str,
     /// Without the seeds in which there was nothing to measure.
     measured: Vec<f64>,
+    /// In how many seeds it did not come.
+    failed: usize,
 }
 
 struct Failed {
@@ -59,13 +61,17 @@ impl Summary {
             let nth = played.bounds[..index].iter().filter(|other| other.what == bound.what).count();
             let known = self.figures.iter_mut().find(|known| known.what == bound.what && known.nth == nth);
             match known {
-                Some(known) => known.measured.extend(bound.measured),
+                Some(known) => {
+                    known.measured.extend(bound.measured);
+                    known.failed += usize::from(!bound.is_held);
+                }
                 None => self.figures.push(Figures {
                     what: bound.what.clone(),
                     nth,
                     allowed: bound.allowed,
                     unit: bound.unit,
                     measured: bound.measured.into_iter().collect(),
+                    failed: usize::from(!bound.is_held),
                 }),
             }
         }
@@ -77,6 +83,11 @@ impl Summary {
     /// Everything as lines: the verdict, the figures, the failures and how to see them again.
     pub(super) fn lines(&self, file: &ScenarioFile, look: &Look) -> Vec<String> {
         let mut lines = vec![self.heading(file, look)];
+        if file.scenario.expect.is_empty() {
+            lines.push(
+                "    nothing is expected, so that nothing can fail: write [[expect]] tables".to_owned(),
+            );
+        }
         if !self.figures.is_empty() {
             let table = self.table().lines(look.is_coloured);
             lines.extend(table.iter().map(|line| format!("    {line}")));
@@ -99,11 +110,11 @@ impl Summary {
         };
         let speed = speed(self.virtual_s, self.wall.as_secs_f64());
         let (name, width, title) = (&file.scenario.name, look.name_width, &file.scenario.title);
-        format!("{verdict}  {name:<width$}  {seeds}, ×{speed:.0}: {title}")
+        format!("{verdict}  {name:<width$}  {seeds}, {speed}: {title}")
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new(&["EXPECTED", "ALLOWED", "P50", "P99", "MAX"]);
+        let mut table = Table::new(&["EXPECTED", "ALLOWED", "P50", "P99", "MAX", ""]);
         for figures in &self.figures {
             let mut sorted = figures.measured.clone();
             sorted.sort_by(f64::total_cmp);
@@ -117,6 +128,7 @@ impl Summary {
                 at(0.5),
                 at(0.99),
                 at(1.0),
+                if figures.failed == 0 { String::new() } else { "FAILED".to_owned() },
             ]);
         }
         table

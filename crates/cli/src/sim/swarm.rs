@@ -80,7 +80,7 @@ fn conclude(args: &SwarmArgs, tally: &Tally, begun: Instant) -> Outcome {
     let virtual_s = millis as f64 / 1e3;
     let speed = speed(virtual_s, wall_s);
     let seeds = count(ended as usize, "seed");
-    let line = format!("{seeds}, {failed} failed: {virtual_s:.0} s in {wall_s:.1} s, ×{speed:.0}");
+    let line = format!("{seeds}, {failed} failed: {virtual_s:.0} s in {wall_s:.1} s, {speed}");
     match Form::of(args.json) {
         Form::Text => print_line(&line),
         // On standard output every line is a seed.
@@ -111,7 +111,7 @@ impl Tally {
         let [ended, failed, millis] = self.numbers();
         let speed = speed(millis as f64 / 1e3, begun.elapsed().as_secs_f64());
         let bar = bar(ended as f64 / f64::from(seeds));
-        format!("swarm  {ended}/{seeds} seeds  {bar} {failed} failed  ×{speed:.0}")
+        format!("swarm  {ended}/{seeds} seeds  {bar} {failed} failed  {speed}")
     }
 }
 

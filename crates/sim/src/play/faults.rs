@@ -6,7 +6,7 @@ use rand::RngExt;
 use ringmesh_node::io::{Command, DrainTarget};
 use ringmesh_types::time::Instant;
 
-use super::stage::{Act, Ending, Served, Stage, merged, registration};
+use super::stage::{Act, Condition, Ending, Served, Stage, merged, registration};
 use crate::link::{HostSet, Trouble};
 use crate::outcome::FaultMark;
 use crate::scenario::{Direction, Fault, Who};
@@ -20,6 +20,8 @@ impl Stage {
         match act {
             Act::Step(index) => self.step(index),
             Act::Start(host) => self.start(host),
+            Act::Stop(host) => self.stop(host),
+            Act::Leave(host) => self.leave(host),
             Act::Roll { left, down, every } => self.roll(left, down, every),
             Act::End(ending) => self.end(ending),
             Act::Flip { endpoints, is_up, up, down, until } => self.flip(endpoints, is_up, up, down, until),
@@ -40,15 +42,21 @@ impl Stage {
         let from_s = self.seconds(self.now());
         let length = length_of(&step.fault, hosts.len());
         let until_s = length.map(|length| from_s + length.as_secs_f64());
-        let what = format!("{} {}", name_of(&step.fault), names(&hosts, self.hosts()));
-        self.marks.push(FaultMark { from_s, until_s, what: what.trim_end().to_owned() });
+        let is_done_to_hosts = !matches!(step.fault, Fault::Links { .. } | Fault::Churn { .. } | Fault::Heal);
+        let names = match (is_done_to_hosts, hosts.is_empty()) {
+            (true, true) => " nobody".to_owned(),
+            (true, false) => format!(" {}", names(&hosts, self.hosts())),
+            (false, _) => String::new(),
+        };
+        let what = format!("{}{names}", name_of(&step.fault));
+        self.marks.push(FaultMark { from_s, until_s, what });
     }
 
     /// Does it, and says to whom.
     fn perform(&mut self, fault: &Fault) -> Vec<usize> {
         match fault {
-            Fault::Crash { who } => self.each(who, Self::crash),
-            Fault::Start { who } => self.each(who, Self::start),
+            Fault::Crash { who } => self.each_that(who, Condition::is_there, Self::crash),
+            Fault::Start { who } => self.each_that(who, |host| !host.runs(), Self::start),
             Fault::Restart { who, down } => {
                 let hosts = self.each(who, Self::crash);
                 self.start_later(&hosts, *down);
@@ -59,14 +67,15 @@ impl Stage {
                 self.roll(hosts.clone(), *down, *every);
                 hosts
             }
-            Fault::Stop { who } => self.each(who, Self::stop),
-            Fault::Leave { who } => self.each(who, Self::leave),
+            Fault::Stop { who } => self.each_that(who, Condition::runs, Self::stop),
+            Fault::Leave { who } => self.each_that(who, Condition::runs, Self::leave),
             Fault::Wipe { who } => self.each(who, |stage, host| {
                 stage.world.wipe(host);
                 stage.conditions[host].was_wiped = true;
             }),
             Fault::Pause { who, length } => {
-                let hosts = self.each(who, |stage, host| stage.world.freeze(host, *length));
+                let freeze = |stage: &mut Self, host| stage.world.freeze(host, *length);
+                let hosts = self.each_that(who, Condition::runs, freeze);
                 self.trouble_for(&hosts, Some(*length), Ending::Pause(hosts.clone()));
                 hosts
             }
@@ -199,8 +208,19 @@ impl Stage {
         hosts
     }
 
-    fn each(&mut self, who: &Who, mut act: impl FnMut(&mut Self, usize)) -> Vec<usize> {
-        let hosts = self.resolve(who);
+    fn each(&mut self, who: &Who, act: impl FnMut(&mut Self, usize)) -> Vec<usize> {
+        self.each_that(who, |_| true, act)
+    }
+
+    /// Does it to those that it can be done to.
+    fn each_that(
+        &mut self,
+        who: &Who,
+        can: impl Fn(&Condition) -> bool,
+        mut act: impl FnMut(&mut Self, usize),
+    ) -> Vec<usize> {
+        let mut hosts = self.resolve(who);
+        hosts.retain(|host| can(&self.conditions[*host]));
         for host in &hosts {
             act(self, *host);
         }
@@ -225,7 +245,19 @@ impl Stage {
         }
     }
 
+    /// Whether a host is frozen and takes orders only when it runs on; what it is told then is `act`.
+    fn waits(&mut self, host: usize, act: Act) -> bool {
+        let thaws = self.world.frozen_until(host);
+        if let Some(at) = thaws {
+            self.arm(at.after(Duration::from_nanos(1)), act);
+        }
+        thaws.is_some()
+    }
+
     fn stop(&mut self, host: usize) {
+        if !self.conditions[host].runs() || self.waits(host, Act::Stop(host)) {
+            return;
+        }
         self.world.stop(host);
         self.conditions[host].runs_since = None;
         self.conditions[host].is_away = true;
@@ -240,6 +272,9 @@ impl Stage {
     }
 
     fn leave(&mut self, host: usize) {
+        if !self.conditions[host].runs() || self.waits(host, Act::Leave(host)) {
+            return;
+        }
         self.world.command(host, Command::Leave);
         self.world.crash(host);
         let condition = &mut self.conditions[host];
@@ -255,10 +290,13 @@ impl Stage {
     }
 
     fn roll(&mut self, mut left: Vec<usize>, down: Duration, every: Duration) {
-        if left.is_empty() {
+        let Some(host) = left.first().copied() else {
+            return;
+        };
+        if self.waits(host, Act::Roll { left: left.clone(), down, every }) {
             return;
         }
-        let host = left.remove(0);
+        left.remove(0);
         self.stop(host);
         self.start_later(&[host], down);
         self.arm(self.now().after(every), Act::Roll { left, down, every });

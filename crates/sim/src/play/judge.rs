@@ -171,13 +171,14 @@ impl Judge {
         let mut bounds = Vec::new();
         for (expectation, progress) in core::mem::take(&mut self.expect).into_iter().zip(&self.progress) {
             for (bound, wrong) in conclude_one(&expectation.that, progress, stage, &watch) {
+                let is_held = wrong.is_none();
                 if let Some(says) = wrong {
                     failures.push(Failure {
                         line: Some(expectation.line),
                         says: format!("{}: {says}", bound.what),
                     });
                 }
-                bounds.push(bound);
+                bounds.push(Bound { is_held, ..bound });
             }
         }
         watch.record.faults = stage.marks.clone();
@@ -345,7 +346,7 @@ fn ghost(stage: &Stage, watch: &Watch) -> Option<(usize, usize)> {
 }
 
 fn bound(what: String, measured: Option<f64>, allowed: f64, unit: &'static str) -> Bound {
-    Bound { what, measured, allowed, unit }
+    Bound { what, measured, allowed, unit, is_held: true }
 }
 
 /// The bounds of one expectation, each with what is wrong about it.
@@ -464,7 +465,10 @@ fn detected(within: Duration, stage: &Stage, watch: &Watch) -> Vec<(Bound, Optio
     let is_missing = |death: &&Death| !death.is_over && now.since(death.at) > within;
     let mut wrong = None;
     for death in watch.deaths.iter().filter(is_missing) {
+        let ran_then =
+            |observer: &usize| stage.conditions[*observer].runs_since.is_some_and(|since| since <= death.at);
         let blind = (0..stage.hosts())
+            .filter(ran_then)
             .find(|observer| stage.is_well(*observer) && watch.views[*observer].serving.contains(death.host));
         if let Some(observer) = blind {
             wrong = Some(format!("node-{observer} never knew that node-{} died", death.host));

@@ -53,6 +53,18 @@ pub(crate) struct Condition {
     pub(crate) well_since: Option<Instant>,
 }
 
+impl Condition {
+    /// Whether its agent runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.runs_since.is_some()
+    }
+
+    /// Whether its agent or its services run, so that it can die.
+    pub(crate) fn is_there(&self) -> bool {
+        self.runs() || self.is_up || self.is_away
+    }
+}
+
 /// One endpoint of an instance, as it really is.
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
@@ -65,6 +77,8 @@ pub(crate) struct Served {
 pub(crate) enum Act {
     Step(usize),
     Start(usize),
+    Stop(usize),
+    Leave(usize),
     Roll { left: Vec<usize>, down: Duration, every: Duration },
     End(Ending),
     Flip { endpoints: Vec<(usize, SocketAddr)>, is_up: bool, up: Duration, down: Duration, until: Instant },
@@ -331,7 +345,7 @@ impl Stage {
     /// Whether somebody at `asker` who was told of this endpoint would be served there.
     pub(crate) fn does_work(&self, asker: usize, served: &Served) -> bool {
         self.conditions[served.host].is_up
-            && !self.world.is_frozen(served.host)
+            && self.world.frozen_until(served.host).is_none()
             && self.world.endpoint(served.host, served.addr) != Endpoint::Silent
             && self.is_reachable(asker, served.host)
     }

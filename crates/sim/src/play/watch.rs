@@ -278,7 +278,8 @@ impl Watch {
                 death.first_accusation = Some(at);
                 self.record.first_accusation_s.push(at.since(death.at).as_secs_f64());
             }
-            if to == MemberState::Down.as_str() && !death.known.contains_key(&observer) {
+            let ran_then = stage.conditions[observer].runs_since.is_some_and(|since| since <= death.at);
+            if to == MemberState::Down.as_str() && ran_then && !death.known.contains_key(&observer) {
                 death.known.insert(observer, at);
                 self.record.detection_s.push(at.since(death.at).as_secs_f64());
             }

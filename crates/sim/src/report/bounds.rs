@@ -96,7 +96,7 @@ fn rows<'a>(scenario: &Scenario, outcomes: &'a [Outcome]) -> Vec<Row<'a>> {
             used: both()
                 .filter_map(|(outcome, bound)| share(bound, is_moment, &outcome.record.faults))
                 .max_by(f64::total_cmp),
-            broken: both().filter(|(outcome, bound)| is_broken(outcome, bound, expectation)).count(),
+            broken: both().filter(|(_, bound)| !bound.is_held).count(),
             looked_at: both().count(),
             seeds: outcomes.len(),
         }
@@ -147,15 +147,6 @@ fn is_moment(that: &That) -> bool {
 fn last_done(done: &[FaultMark], moment: f64) -> f64 {
     let times = done.iter().flat_map(|mark| [Some(mark.from_s), mark.until_s]).flatten();
     times.filter(|at| *at < moment).fold(0.0, f64::max)
-}
-
-fn is_broken(outcome: &Outcome, bound: &Bound, expectation: Option<&Expectation>) -> bool {
-    let is_exceeded = bound.measured.is_some_and(|measured| measured > bound.allowed);
-    match expectation {
-        // Two bounds share one line: only their figures tell them apart.
-        Some(Expectation { that: That::Traffic { .. }, .. }) | None => is_exceeded,
-        Some(expectation) => outcome.failures.iter().any(|failure| failure.line == Some(expectation.line)),
-    }
 }
 
 impl Row<'_> {
@@ -223,7 +214,6 @@ impl Row<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Failure;
     use crate::scenario::parse;
 
     #[test]
@@ -275,8 +265,8 @@ mod tests {
         let text = "[[expect]]\nthat = \"no-ghost\"\nfrom = \"5s\"\n";
         let scenario = scenario(text);
         let kept = with_bound(1, None, 5.0);
-        let failure = Failure { line: Some(scenario.expect[0].line), says: "a ghost".to_owned() };
-        let broken = Outcome { failures: vec![failure], ..kept.clone() };
+        let mut broken = kept.clone();
+        broken.bounds[0].is_held = false;
         let outcomes = [kept, broken];
         assert!(bounds(&scenario, &outcomes[..1]).contains("✓ held"));
         assert!(bounds(&scenario, &outcomes[1..]).contains("✗ failed"));
@@ -293,7 +283,8 @@ mod tests {
     }
 
     fn with_bound(seed: u64, measured: Option<f64>, allowed: f64) -> Outcome {
-        let bound = Bound { what: "every death is known".to_owned(), measured, allowed, unit: "s" };
+        let is_held = measured.is_none_or(|measured| measured <= allowed);
+        let bound = Bound { what: "every death is known".to_owned(), measured, allowed, unit: "s", is_held };
         Outcome { seed, bounds: vec![bound], ..Outcome::default() }
     }
 

@@ -153,8 +153,13 @@ mod tests {
 
     fn failed(seed: u64, says: &str) -> Outcome {
         let failure = Failure { line: Some(12), says: says.to_owned() };
-        let bound =
-            Bound { what: "every death is known".to_owned(), measured: None, allowed: 5.0, unit: "s" };
+        let bound = Bound {
+            what: "every death is known".to_owned(),
+            measured: None,
+            allowed: 5.0,
+            unit: "s",
+            is_held: false,
+        };
         Outcome { seed, failures: vec![failure], bounds: vec![bound], ..Outcome::default() }
     }
 

@@ -293,7 +293,13 @@ mod tests {
         let at = |n: u32| f64::from(n) * 0.05;
         let band = |n| Band { at_s: at(n), min: 48.0, median: 49.0, max: 50.0, truth: 49.0 };
         let sent = |n| TrafficPoint { at_s: at(n), bytes_per_s: f64::from(n), messages_per_s: 3.5 };
-        let bound = Bound { what: "known in time".to_owned(), measured: Some(4.0), allowed: 5.0, unit: "s" };
+        let bound = Bound {
+            what: "known in time".to_owned(),
+            measured: Some(4.0),
+            allowed: 5.0,
+            unit: "s",
+            is_held: true,
+        };
         Outcome {
             scenario: "crash".to_owned(),
             seed,

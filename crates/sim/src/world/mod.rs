@@ -99,6 +99,8 @@ enum What {
     Wakes,
     Probed(ProbeId, Outcome),
     Persisted(Ticket, Result<(), String>),
+    /// An order that waited while the host was frozen.
+    Ordered(Ticket, Command),
     Thaws,
 }
 
@@ -335,7 +337,11 @@ impl World {
     pub fn command(&mut self, host: usize, command: Command) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.input(host, Input::Command { ticket, command });
+        let life = self.hosts[host].life;
+        match self.hosts[host].running.as_mut().and_then(|running| running.frozen.as_mut()) {
+            Some((_, held)) => held.push(Due { host, life, what: What::Ordered(ticket, command) }),
+            None => self.input(host, Input::Command { ticket, command }),
+        }
     }
 
     /// Registers an instance on a host.
@@ -373,9 +379,9 @@ impl World {
         self.first_sent[host]
     }
 
-    /// Whether a host is frozen.
-    pub fn is_frozen(&self, host: usize) -> bool {
-        self.hosts[host].running.as_ref().is_some_and(|running| running.frozen.is_some())
+    /// Until when a host is frozen, if it is.
+    pub fn frozen_until(&self, host: usize) -> Option<Instant> {
+        self.hosts[host].running.as_ref()?.frozen.as_ref().map(|(until, _)| *until)
     }
 
     /// Hosts whose view changed since this was last asked, each once.
@@ -479,6 +485,7 @@ impl World {
             | What::Wakes
             | What::Probed(..)
             | What::Persisted(..)
+            | What::Ordered(..)
             | What::Thaws => false,
         };
         let Some(host) = self.hosts.get_mut(due.host).filter(|host| is_arrival || host.life == due.life)
@@ -526,6 +533,7 @@ impl World {
             }
             What::Probed(id, outcome) => self.input(due.host, Input::Probed { id, outcome }),
             What::Persisted(ticket, result) => self.input(due.host, Input::Persisted { ticket, result }),
+            What::Ordered(ticket, command) => self.input(due.host, Input::Command { ticket, command }),
             What::Wakes => self.wake(due.host),
             What::Thaws => {}
         }
