@@ -134,7 +134,7 @@ fn a_broken_file_is_listed_with_its_mistakes() {
     folder.write("agrees.toml", AGREES);
     let broken = folder.write("broken.toml", BROKEN);
     let output = sim(&["list", &folder.0.display().to_string()]);
-    assert_eq!(code(&output), 1);
+    assert_eq!(code(&output), 2);
     assert!(said(&output).contains("Three hosts agree") && said(&output).contains("broken"));
     let says = complained(&output);
     assert!(says.contains(&format!("{broken}:4: ")) && says.contains("seeds"), "{says}");
@@ -204,7 +204,28 @@ fn what_failed_is_named_with_its_line_and_how_to_see_it_again() {
     ] {
         assert!(says.contains(part), "{part:?} is not in {says}");
     }
+    let marked: Vec<&str> = says.lines().filter(|line| line.ends_with("  FAILED")).collect();
+    assert!(marked.len() == 1 && marked[0].contains("served"), "{says}");
     assert!(complained(&output).contains("2 of 4 runs failed"), "{}", complained(&output));
+}
+
+#[test]
+fn a_scenario_without_expectations_says_that_it_cannot_fail() {
+    let folder = Folder::new("sim-nothing-expected");
+    let (text, _) = AGREES.split_once("[[expect]]").expect("it expects something");
+    let idle = folder.write("idle.toml", text);
+    let output = sim(&["run", &idle, "--seeds", "1"]);
+    assert_eq!(code(&output), 0, "{}", complained(&output));
+    assert!(said(&output).contains("nothing is expected, so that nothing can fail"), "{}", said(&output));
+}
+
+#[test]
+fn a_full_disk_for_the_output_is_named() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let output = Command::new(RINGMESH).args(["sim", "list"]).current_dir(workspace()).stdout(full).output();
+    let output = output.expect("it runs");
+    assert_eq!(code(&output), 1);
+    assert!(complained(&output).contains("standard output cannot be written"), "{}", complained(&output));
 }
 
 #[test]
@@ -241,6 +262,14 @@ fn wrong_usage_is_refused() {
     refuses(&["bench", "--nodes", "0"], 2, &["--nodes"]);
     refuses(&["bench", "--loss", "200%"], 2, &["--loss", "0% to 100%"]);
     refuses(&["bench", "--for", "0s"], 2, &["--for"]);
+    refuses(&["bench", "--nodes", "10", "--deaths", "6"], 2, &["--deaths 6: of 10 nodes at most 5 may die"]);
+    refuses(&["run", &folder.file("agrees")], 2, &["do you mean", "agrees.toml?"]);
+    let elsewhere = sim_in(&folder.0, &["run", "vm-dies"]);
+    assert!(
+        complained(&elsewhere).contains("a folder simulations, which is not here"),
+        "{}",
+        complained(&elsewhere)
+    );
 }
 
 #[test]
@@ -269,13 +298,13 @@ fn a_report_that_cannot_be_written_is_refused_with_its_cure() {
     let agrees = folder.write("agrees.toml", AGREES);
     let nowhere = folder.file("nowhere/page.html");
     let parts = [nowhere.as_str(), "No such file or directory", "make its folder first"];
-    refuses(&["run", &agrees, "--report", &nowhere], 1, &parts);
+    refuses(&["run", &agrees, "--report", &nowhere], 2, &parts);
     let output = sim(&["run", &agrees, "--report", &nowhere]);
     assert_eq!(said(&output), "", "it shows before anything is played");
     let itself = folder.0.display().to_string();
-    refuses(&["run", &agrees, "--report", &itself], 1, &["the name of a file in it"]);
+    refuses(&["run", &agrees, "--report", &itself], 2, &["the name of a file in it"]);
     let parts = ["/dev/full: the report cannot be written: No space left on device", "free some space"];
-    refuses(&["run", &agrees, "--report", "/dev/full"], 1, &parts);
+    refuses(&["run", &agrees, "--report", "/dev/full"], 2, &parts);
     assert!(!Path::new("/dev/full").is_file() && !Path::new("/dev/.full.part").exists());
     assert_eq!(entries(&folder), ["agrees.toml"]);
 }

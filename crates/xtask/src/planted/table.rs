@@ -84,8 +84,8 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "echo-missing",
         breaks: "Whoever says what is long over is not told so.",
         file: "crates/node/src/statements.rs",
-        find: "if let Some(target) = target.filter(|_| self.contacts.may_echo(now)) {",
-        replace: "if let Some(target) = target.filter(|_| false) {",
+        find: "target.filter(|_| self.contacts.may_echo(now))",
+        replace: "target.filter(|_| false)",
     },
     Mutation {
         name: "hold-never-ends",
