@@ -49,7 +49,7 @@ const LOOKS: u8 = 2;
 pub(crate) struct Remembered {
     /// Who is doubted, and how many looks in a row came to nothing.
     unconfirmed: BTreeMap<NodeId, u8>,
-    /// How many were doubted in the beginning.
+    /// How many are or were doubted, without those that are gone.
     doubted: usize,
     since: Instant,
     /// What comes before this moment confirms nobody.
@@ -74,9 +74,11 @@ impl Default for Remembered {
 }
 
 impl Remembered {
-    /// What becomes of this member is decided. Says whether it was not before.
-    pub(crate) fn settle(&mut self, id: NodeId) -> bool {
-        self.unconfirmed.remove(&id).is_some()
+    /// A member is gone, for whatever reason: there is nothing left to doubt, and it was not found either.
+    pub(crate) fn settle(&mut self, id: NodeId) {
+        if self.unconfirmed.remove(&id).is_some() {
+            self.doubted -= 1;
+        }
     }
 
     fn may_look(&self, now: Instant) -> bool {
@@ -130,7 +132,7 @@ impl Node {
 
     /// A peer or the member itself says that it is there.
     pub(crate) fn confirm(&mut self, now: Instant, id: NodeId) {
-        if now >= self.remembered.fresh_from && self.remembered.settle(id) {
+        if now >= self.remembered.fresh_from && self.remembered.unconfirmed.remove(&id).is_some() {
             self.registry.set_live(id, true);
         }
     }

@@ -166,6 +166,13 @@ pub(super) const TABLE: &[Mutation] = &[
         replace: "if false {",
     },
     Mutation {
+        name: "dead-count-as-accusers",
+        breaks: "As many accusers are waited for as if nobody had died.",
+        file: "crates/node/src/members.rs",
+        find: "member.id != subject && member.is_serving()",
+        replace: "member.id != subject",
+    },
+    Mutation {
         name: "memory-handed-on",
         breaks: "Who died while an agent was away spreads from its disk.",
         file: "crates/node/src/remembered.rs",
