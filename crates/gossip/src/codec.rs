@@ -266,6 +266,16 @@ mod tests {
     }
 
     #[test]
+    fn only_a_later_life_takes_the_place_of_another() {
+        use foca::Identity;
+        let life = |epoch, revival| Peer::new(NodeId::from_bytes([1; 8]), Epoch(epoch), revival);
+        assert!(!life(2, 1).win_addr_conflict(&life(2, 1)));
+        assert!(life(2, 2).win_addr_conflict(&life(2, 1)));
+        assert!(life(256, 0).win_addr_conflict(&life(255, 9)));
+        assert!(!life(255, 9).win_addr_conflict(&life(256, 0)));
+    }
+
+    #[test]
     fn a_ping_is_golden() {
         let id = |byte: u8| [vec![byte; 8], vec![251, 44, 1, 1]].concat();
         let want = [id(1), vec![2], id(3), vec![0, 9], vec![0, 0]].concat();

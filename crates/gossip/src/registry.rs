@@ -405,6 +405,53 @@ mod tests {
     }
 
     #[test]
+    fn owners_are_counted_as_they_come_and_go() {
+        let mut registry =
+            registry(&[document(1, "x", 1, 1, 0), document(1, "y", 1, 1, 0), document(2, "x", 1, 1, 0)]);
+        assert_eq!(registry.owners, 2);
+        registry.reset(NodeId::from_bytes([1; 8]));
+        registry.reset(NodeId::from_bytes([1; 8]));
+        assert_eq!(registry.owners, 1);
+        registry.forget(NodeId::from_bytes([2; 8]), Epoch(1));
+        assert_eq!(registry.owners, 0);
+    }
+
+    fn node_document(standing: Standing, sequence: u64) -> Verified<Arc<Stored>> {
+        let body = ringmesh_types::body::NodeBody {
+            zone: "fra".parse().expect("a name"),
+            region: "eu".parse().expect("a name"),
+            mesh: core::net::SocketAddr::from(([10, 0, 0, 1], 7300)).into(),
+            addresses: vec![[10, 0, 0, 1].into()],
+            agent_version: "1".to_owned(),
+            standing,
+            revival: 0,
+            incarnation: 0,
+            started: ringmesh_types::time::WallTime::default(),
+            name: "fra-1".parse().expect("a name"),
+        };
+        let key = Key { owner: NodeId::from_bytes([1; 8]), topic: Topic::of(Topic::NODE) };
+        let version = Version { epoch: Epoch(1), sequence };
+        let body = body.to_bytes().expect("small").into();
+        let document = Document { key, version, body, seal: Seal([0; 64]) };
+        Verified::seal_document(document, &NoSeal).expect("small").read().expect("a node document")
+    }
+
+    #[test]
+    fn of_an_owner_that_is_not_live_only_its_leave_is_handed_out() {
+        let handed_out = |last: Standing| {
+            let before = node_document(Standing::Serving, 1);
+            let owner = before.get().document.key.owner;
+            let mut registry = registry(&[node_document(last, 2)]);
+            registry.set_live(owner, false);
+            let have = [summary(before.get())];
+            registry.compare(&[], &have).0.len()
+        };
+        assert_eq!(handed_out(Standing::Left), 1);
+        assert_eq!(handed_out(Standing::Serving), 0);
+        assert_eq!(handed_out(Standing::Holding { for_ms: 1_000 }), 0);
+    }
+
+    #[test]
     fn only_live_owners_take_part_in_digests_and_pages() {
         let mut registry = registry(&[document(1, "x", 1, 1, 0), document(2, "x", 1, 1, 0)]);
         let both = registry.root();

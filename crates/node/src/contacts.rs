@@ -589,3 +589,25 @@ fn is_too_much(request: &Request) -> bool {
         Request::Hello { .. } | Request::Page { .. } | Request::Digest { .. } => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringmesh_gossip::message::Summary;
+    use ringmesh_gossip::registry::BUCKETS;
+
+    #[test]
+    fn what_an_honest_agent_asks_at_most_is_answered_and_not_more() {
+        let key = Key { owner: NodeId::from_bytes([1; 8]), topic: Topic::of(Topic::NODE) };
+        let compare = |buckets: usize, have: usize| {
+            let summary = Summary { key: key.clone(), version: Version::default(), body_hash: 0 };
+            Request::Compare { buckets: vec![0; buckets], have: vec![summary; have] }
+        };
+        assert!(!is_too_much(&compare(BUCKETS, limits::SUMMARIES_MAX)));
+        assert!(is_too_much(&compare(BUCKETS + 1, 0)));
+        assert!(is_too_much(&compare(0, limits::SUMMARIES_MAX + 1)));
+        let pull = |keys: usize| Request::Pull { keys: vec![key.clone(); keys] };
+        assert!(!is_too_much(&pull(limits::BATCH_STATEMENTS_MAX)));
+        assert!(is_too_much(&pull(limits::BATCH_STATEMENTS_MAX + 1)));
+    }
+}

@@ -276,9 +276,64 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
+    use ringmesh_types::body::Standing;
+    use ringmesh_types::document::{Document, Key, Topic};
+    use ringmesh_types::ids::{Epoch, Version};
+    use ringmesh_types::sealed::{MakeSeal, Seal, Verified};
+    use ringmesh_types::time::WallTime;
+
+    struct NoSeal;
+
+    impl MakeSeal for NoSeal {
+        fn seal(&self, _: &[u8]) -> Seal {
+            Seal([0; 64])
+        }
+    }
+
+    fn member(name: &str) -> Member {
+        let name: NodeName = name.parse().expect("a name");
+        let body = NodeBody {
+            zone: "fra".parse().expect("a name"),
+            region: "eu".parse().expect("a name"),
+            mesh: SocketAddr::from(([10, 0, 0, 1], 7300)).into(),
+            addresses: vec![[10, 0, 0, 1].into()],
+            agent_version: "1".to_owned(),
+            standing: Standing::Serving,
+            revival: 0,
+            incarnation: 0,
+            started: WallTime::default(),
+            name: name.clone(),
+        };
+        let key = Key {
+            owner: NodeId::derive(&"test".parse().expect("a name"), &name),
+            topic: Topic::of(Topic::NODE),
+        };
+        let version = Version { epoch: Epoch(1), sequence: 1 };
+        let body = body.to_bytes().expect("small").into();
+        let document = Document { key, version, body, seal: Seal([0; 64]) };
+        let said =
+            Verified::seal_document(document, &NoSeal).expect("small").read().expect("a node document");
+        Member::new(Instant::START, said.into_inner())
+    }
 
     #[test]
     fn a_member_is_small_in_memory() {
         assert_eq!(size_of::<Member>(), 40);
+    }
+
+    #[test]
+    fn members_are_drawn_once_each_and_neither_this_node_nor_who_is_excepted() {
+        let all: Vec<_> = (0..6).map(|index| member(&format!("node-{index}"))).collect();
+        let (me, excepted) = (all[0].id(), all[1].id());
+        let mut members = Members::new(me);
+        all.iter().for_each(|member| members.insert(member.clone()));
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        for count in 0..=6 {
+            let drawn: std::collections::BTreeSet<_> =
+                members.some(&mut rng, count, &[excepted]).iter().filter_map(|target| target.id).collect();
+            assert_eq!(drawn.len(), count.min(4), "{drawn:?}");
+            assert!(!drawn.contains(&me) && !drawn.contains(&excepted), "{drawn:?}");
+        }
     }
 }

@@ -295,3 +295,14 @@ fn addresses(member: &Member, registry: &Registry) -> (NodeName, BTreeSet<IpAddr
     let all = member.body().addresses.iter().copied().chain(endpoints);
     (member.name().clone(), all.map(|address| address.to_canonical()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_serial_is_the_wall_clock_in_seconds() {
+        assert_eq!(first_serial(WallTime::from_unix_millis(1_700_000_000_999)), 1_700_000_000);
+        assert_eq!(first_serial(WallTime::from_unix_millis(((1 << 32) + 7) * 1_000)), 7);
+    }
+}
