@@ -2,8 +2,8 @@
 //! a swarm judge the result. Product code carries no switches for this.
 //!
 //! A mutation is killed by the first run that fails, by a suite that ends in any other way than it should, or by time. One
-//! that nothing notices survives, which is a hole in what the simulations look at. A mutation that does not apply or does
-//! not build proves nothing and ends the command.
+//! that nothing notices survives, which is a hole in what the simulations look at. A mutation that does not build proves
+//! nothing either; both make the command fail. One that does not apply is found before anything is built.
 
 mod judge;
 mod replica;
@@ -32,7 +32,8 @@ enum Format {
 #[derive(Debug)]
 struct Row<'a> {
     mutation: &'a Mutation,
-    judgement: Judgement,
+    /// What the simulator says, or why there is nothing that it could judge.
+    built: Result<Judgement, String>,
     seconds: f64,
 }
 
@@ -47,16 +48,24 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     judge_unmutated(&replica)?;
     let report = Report::new(format, &chosen);
     report.head();
-    let mut survivors = Vec::new();
+    let (mut survivors, mut unbuilt) = (Vec::new(), Vec::new());
     for mutation in chosen {
         let row = judge_mutation(&replica, mutation)?;
         report.row(&row);
-        if matches!(row.judgement, Judgement::Passed { .. }) {
-            survivors.push(mutation.name);
+        match row.built {
+            Ok(Judgement::Passed { .. }) => survivors.push(mutation.name),
+            Ok(Judgement::Killed(_)) => {}
+            Err(_) => unbuilt.push(mutation.name),
         }
     }
-    if !survivors.is_empty() {
-        bail!("nothing noticed {} of the mutations: {}", survivors.len(), survivors.join(", "));
+    let complaints: Vec<String> =
+        [("nothing noticed", survivors), ("stale, for they do not build:", unbuilt)]
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| format!("{what} {} of the mutations: {}", names.len(), names.join(", ")))
+            .collect();
+    if !complaints.is_empty() {
+        bail!("{}", complaints.join("; "));
     }
     Ok(())
 }
@@ -125,10 +134,19 @@ fn judge_mutation<'a>(replica: &Replica, mutation: &'a Mutation) -> Result<Row<'
 }
 
 fn build_and_judge<'a>(replica: &Replica, mutation: &'a Mutation) -> Result<Row<'a>> {
-    replica.build().with_context(|| format!("mutation {} does not build", mutation.name))?;
+    let begun = Instant::now();
+    if let Err(why) = replica.build() {
+        return Ok(Row { mutation, built: Err(first_error(&why.to_string())), seconds: seconds(begun) });
+    }
     let begun = Instant::now();
     let judgement = judge::judge(replica).with_context(|| format!("mutation {}", mutation.name))?;
-    Ok(Row { mutation, judgement, seconds: seconds(begun) })
+    Ok(Row { mutation, built: Ok(judgement), seconds: seconds(begun) })
+}
+
+/// The first error that the compiler names.
+fn first_error(complaint: &str) -> String {
+    let errors = complaint.lines().map(str::trim).filter(|line| line.starts_with("error"));
+    errors.map(str::to_owned).next().unwrap_or_else(|| complaint.trim().to_owned())
 }
 
 fn seconds(begun: Instant) -> f64 {
@@ -179,23 +197,25 @@ impl Report {
 
 impl Row<'_> {
     fn killed_by(&self) -> String {
-        match &self.judgement {
-            Judgement::Passed { .. } => "nothing: it survived".to_owned(),
-            Judgement::Killed(kill) => {
+        match &self.built {
+            Ok(Judgement::Passed { .. }) => "nothing: it survived".to_owned(),
+            Ok(Judgement::Killed(kill)) => {
                 let words: String = kill.says.chars().take(WORDS_MAX).collect();
                 format!("{}: {words}", kill.by)
             }
+            Err(why) => format!("nothing: it does not build: {why}"),
         }
     }
 
     fn to_json(&self) -> serde_json::Value {
-        let kill = match &self.judgement {
-            Judgement::Passed { .. } => None,
-            Judgement::Killed(kill) => Some(kill),
+        let kill = match &self.built {
+            Ok(Judgement::Killed(kill)) => Some(kill),
+            Ok(Judgement::Passed { .. }) | Err(_) => None,
         };
         json!({
             "mutation": self.mutation.name,
             "breaks": self.mutation.breaks,
+            "built": self.built.is_ok(),
             "killed": kill.is_some(),
             "by": kill.map(|kill| &kill.by),
             "says": kill.map(|kill| &kill.says),
@@ -221,6 +241,14 @@ mod tests {
             let at = text.find(mutation.find).expect("it was just found");
             assert!(at < tests, "{} changes only tests", mutation.name);
         }
+    }
+
+    #[test]
+    fn of_a_compiler_s_complaint_the_first_error_is_told() {
+        let complaint =
+            "   Compiling x v0.1.0\n    error[E0616]: field `id` is private\n --> a.rs:1:2\nerror: two\n";
+        assert_eq!(first_error(complaint), "error[E0616]: field `id` is private");
+        assert_eq!(first_error(" cargo cannot be run\n"), "cargo cannot be run");
     }
 
     #[test]

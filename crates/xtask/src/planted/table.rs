@@ -63,7 +63,7 @@ pub(super) const TABLE: &[Mutation] = &[
         file: "crates/node/src/statements.rs",
         find: "self.push(self.members.everybody(), Class::Accusation, push);",
         replace: "let mut others = self.members.everybody();
-        others.retain(|target| target.id != Some(subject.id));
+        others.retain(|target| target.id != Some(subject.id()));
         self.push(others, Class::Accusation, push);",
     },
     Mutation {
