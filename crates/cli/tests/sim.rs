@@ -2,8 +2,9 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use support::{Folder, RINGMESH};
@@ -105,6 +106,28 @@ fn entries(folder: &Folder) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|entry| name(entry.expect("is readable"))).collect();
     names.sort();
     names
+}
+
+#[test]
+fn ctrl_c_ends_a_command_after_the_runs_under_way_and_leaves_nothing_behind() {
+    let folder = Folder::new("sim-interrupt");
+    let scenario = folder.write("agrees.toml", AGREES);
+    let report = folder.0.join("report.html").display().to_string();
+    let mut child = Command::new(RINGMESH)
+        .args(["sim", "run", &scenario, "--seeds", "1000000", "--json", "--report", &report])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    lines.next().expect("a run ends").expect("text");
+    support::signal(child.id(), nix::sys::signal::Signal::SIGINT);
+    let told = 1 + lines.count();
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(code(&output), 130);
+    let says = complained(&output);
+    assert!(says.contains(&format!("interrupted after {told} of 1000000 runs")), "{says}");
+    assert_eq!(entries(&folder), ["agrees.toml"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod bench;
 mod board;
 mod files;
+mod interrupt;
 mod list;
 mod pool;
 mod progress;
@@ -38,8 +39,14 @@ pub(crate) enum SimCommand {
 pub(crate) fn run(command: SimCommand) -> Outcome {
     match command {
         SimCommand::List(args) => list::run(&args),
-        SimCommand::Run(args) => run::run(&args),
-        SimCommand::Swarm(args) => swarm::run(&args),
+        SimCommand::Run(args) => {
+            interrupt::listen();
+            run::run(&args)
+        }
+        SimCommand::Swarm(args) => {
+            interrupt::listen();
+            swarm::run(&args)
+        }
         SimCommand::Bench(args) => bench::run(&args),
     }
 }

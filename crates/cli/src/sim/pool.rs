@@ -9,6 +9,8 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Once, mpsc};
 use std::time::Instant;
 
+use super::interrupt;
+
 /// A piece of work that ended.
 pub(super) struct Ended<T> {
     /// How long it took.
@@ -18,8 +20,8 @@ pub(super) struct Ended<T> {
 }
 
 /// Does `count` pieces of work on `jobs` threads: `work` gets the number of its thread and of the piece. `each` gets
-/// the results in the order of the pieces, each as soon as those before it are there. If it breaks, no further piece
-/// begins; those that run are waited for, and `each` gets them too.
+/// the results in the order of the pieces, each as soon as those before it are there. If it breaks, or somebody
+/// presses Ctrl-C, no further piece begins; those that run are waited for, and `each` gets them too.
 pub(super) fn in_order<T: Send>(
     count: usize,
     jobs: usize,
@@ -35,7 +37,7 @@ pub(super) fn in_order<T: Send>(
         for worker in 0..jobs.min(count) {
             let (sender, next, is_stopped, work) = (sender.clone(), &next, &is_stopped, &work);
             scope.spawn(move || {
-                while !is_stopped.load(Ordering::Relaxed) {
+                while !is_stopped.load(Ordering::Relaxed) && !interrupt::is_asked() {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= count || sender.send((index, caught(|| work(worker, index)))).is_err() {
                         break;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::board::{Board, Label};
 use super::files::{self, ScenarioFile};
+use super::interrupt;
 use super::pool::{self, Ended};
 use super::progress::Progress;
 use super::report_file::ReportFile;
@@ -74,6 +75,10 @@ pub(crate) fn run(args: &RunArgs) -> Outcome {
     if !args.json {
         print_line(&told.total.line(files.len(), begun.elapsed()));
     }
+    if interrupt::is_asked() {
+        let says = format!("interrupted after {} of {}", told.total.runs, count(plays.len(), "run"));
+        return Err(Failure { code: interrupt::EXIT_CODE, says });
+    }
     if let Some((file, path)) = report_file.zip(args.report.as_ref()) {
         // Played with another number of nodes, a scenario is another one.
         let as_played = |scenario: Scenario| match args.nodes {
@@ -117,6 +122,7 @@ fn play_all(args: &RunArgs, files: &[ScenarioFile], plays: &[Play]) -> Told {
     };
     let mut teller = Teller::new(args, files, plays, &progress);
     pool::in_order(plays.len(), jobs, work, |index, ended| teller.take(index, ended));
+    teller.close();
     teller.told
 }
 
@@ -139,8 +145,8 @@ struct Teller<'a> {
     plays: &'a [Play],
     progress: &'a Progress,
     look: Look,
-    /// Of the file whose runs come in now.
-    summary: Summary,
+    /// Of the file whose runs come in now, if some came.
+    open: Option<(usize, Summary)>,
     told: Told,
 }
 
@@ -170,7 +176,7 @@ impl<'a> Teller<'a> {
         };
         let kept = files.iter().map(|_| Vec::new()).collect();
         let told = Told { total: Total::default(), kept, refused: None };
-        Self { args, files, plays, progress, look, summary: Summary::default(), told }
+        Self { args, files, plays, progress, look, open: None, told }
     }
 
     /// Takes the next run, in the order of the plays.
@@ -189,12 +195,16 @@ impl<'a> Teller<'a> {
             }
             Err(says) => panicked(file, play.seed, &says),
         };
-        let is_last = self.plays.get(index + 1).is_none_or(|next| next.file != play.file);
         self.told.total.add(&played);
-        self.summary.add(&played, ended.wall);
-        self.print(file, &played, ended.wall, is_last);
-        if is_last {
-            self.summary = Summary::default();
+        self.open.get_or_insert_with(|| (play.file, Summary::default())).1.add(&played, ended.wall);
+        if self.args.json {
+            let line = as_json(&played, ended.wall, self.args.transcript).to_string();
+            self.progress.step_aside(|| print_line(&line));
+        } else if self.plays.get(index + 1).is_none_or(|next| next.file != play.file) {
+            self.close();
+        }
+        if self.args.transcript && !self.args.json {
+            self.progress.step_aside(|| played.transcript.iter().for_each(|line| print_line(line)));
         }
         if self.args.report.is_some() {
             self.told.kept[play.file].push(played);
@@ -202,19 +212,12 @@ impl<'a> Teller<'a> {
         ControlFlow::Continue(())
     }
 
-    fn print(&self, file: &ScenarioFile, played: &Played, wall: Duration, is_last: bool) {
-        self.progress.step_aside(|| {
-            if self.args.json {
-                print_line(&as_json(played, wall, self.args.transcript).to_string());
-                return;
-            }
-            if is_last {
-                self.summary.lines(file, &self.look).iter().for_each(|line| print_line(line));
-            }
-            if self.args.transcript {
-                played.transcript.iter().for_each(|line| print_line(line));
-            }
-        });
+    /// Tells people of the file whose runs came in.
+    fn close(&mut self) {
+        if let Some((file, summary)) = self.open.take().filter(|_| !self.args.json) {
+            let lines = summary.lines(&self.files[file], &self.look);
+            self.progress.step_aside(|| lines.iter().for_each(|line| print_line(line)));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use clap::{Args, value_parser};
 use ringmesh_sim::swarm::{SwarmOutcome, swarm};
 use serde_json::{Value, json};
 
+use super::interrupt;
 use super::pool::{self, Ended};
 use super::progress::{Progress, bar};
 use super::{Form, count, is_coloured, jobs_or_cores, speed, verdict};
@@ -85,6 +86,10 @@ fn conclude(args: &SwarmArgs, tally: &Tally, begun: Instant) -> Outcome {
         Form::Text => print_line(&line),
         // On standard output every line is a seed.
         Form::Json => eprintln!("{line}"),
+    }
+    if interrupt::is_asked() {
+        let says = format!("interrupted after {ended} of {}", count(args.seeds as usize, "seed"));
+        return Err(Failure { code: interrupt::EXIT_CODE, says });
     }
     if failed == 0 {
         return Ok(());

@@ -69,10 +69,13 @@ impl Stage {
             }
             Fault::Stop { who } => self.each_that(who, Condition::runs, Self::stop),
             Fault::Leave { who } => self.each_that(who, Condition::runs, Self::leave),
-            Fault::Wipe { who } => self.each(who, |stage, host| {
-                stage.world.wipe(host);
-                stage.conditions[host].was_wiped = true;
-            }),
+            Fault::Wipe { who } => {
+                let wipe = |stage: &mut Self, host: usize| {
+                    stage.world.wipe(host);
+                    stage.conditions[host].was_wiped = true;
+                };
+                self.each_that(who, |host| !host.is_there(), wipe)
+            }
             Fault::Pause { who, length } => {
                 let freeze = |stage: &mut Self, host| stage.world.freeze(host, *length);
                 let hosts = self.each_that(who, Condition::runs, freeze);

@@ -71,7 +71,7 @@ impl fmt::Display for Term {
 }
 
 /// Some hosts: those of some terms without those of others. Nobody by default.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Clone, PartialEq, Default)]
 pub struct Who {
     added: Vec<Term>,
     subtracted: Vec<Term>,
@@ -204,6 +204,13 @@ impl fmt::Display for Who {
             write_terms(f, &self.subtracted)?;
         }
         Ok(())
+    }
+}
+
+/// As in a scenario file.
+impl fmt::Debug for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
     }
 }
 
