@@ -4,6 +4,7 @@
 //! `None` before going through the first again. No clock, sockets, files or entropy: the agent and the simulator drive
 //! this same code.
 
+mod accusations;
 mod contacts;
 pub mod io;
 mod local;

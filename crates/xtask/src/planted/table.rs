@@ -39,7 +39,7 @@ pub(super) const TABLE: &[Mutation] = &[
     Mutation {
         name: "no-refutation",
         breaks: "An accused member does not answer for itself.",
-        file: "crates/node/src/statements.rs",
+        file: "crates/node/src/accusations.rs",
         find: "self.membership.refute(now, accusation.incarnation);",
         replace: "",
     },
@@ -53,14 +53,14 @@ pub(super) const TABLE: &[Mutation] = &[
     Mutation {
         name: "accusation-kept-private",
         breaks: "An accuser tells nobody what it saw.",
-        file: "crates/node/src/statements.rs",
+        file: "crates/node/src/accusations.rs",
         find: "self.push(self.members.everybody(), Class::Accusation, push);",
         replace: "drop(push);",
     },
     Mutation {
         name: "accused-not-told",
         breaks: "An accuser tells everybody but the accused.",
-        file: "crates/node/src/statements.rs",
+        file: "crates/node/src/accusations.rs",
         find: "self.push(self.members.everybody(), Class::Accusation, push);",
         replace: "let mut others = self.members.everybody();
         others.retain(|target| target.id != Some(subject.id()));
@@ -69,7 +69,7 @@ pub(super) const TABLE: &[Mutation] = &[
     Mutation {
         name: "duplicates-forwarded",
         breaks: "Accusations are handed on as news, however often they come.",
-        file: "crates/node/src/statements.rs",
+        file: "crates/node/src/accusations.rs",
         find: "is_news.then_some(accusation)",
         replace: "Some(accusation)",
     },
