@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
+use ringmesh_gossip::parts::Parts;
 use ringmesh_gossip::suspicion::SuspicionConfig;
 use ringmesh_node::io::{Input, Persist, Source};
 use ringmesh_node::registration::RawRegistration;
@@ -344,6 +345,7 @@ fn node_config(
             timeout: config.mesh.probe_timeout,
             indirect: NonZeroUsize::MIN.saturating_add(2),
         },
+        parts: Parts::ALL,
         suspicion: SuspicionConfig { min: config.mesh.suspicion_min, max: config.mesh.suspicion_max },
         hold: config.mesh.hold,
         is_allowed: allows(&config.mesh.advertise_allowed),

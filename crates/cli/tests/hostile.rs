@@ -103,6 +103,7 @@ impl Liar {
             revival: subject.revival,
             incarnation,
             evidence: Evidence::ProbeUnanswered,
+            sequence: 1,
             seal: Seal([0; 64]),
         };
         accusation.seal = self.sealer.seal(&accusation.sealed_bytes());

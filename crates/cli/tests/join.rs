@@ -129,6 +129,7 @@ async fn answer_requests(connection: Connection, catalogue: Arc<Vec<Owner>>, me:
                 },
                 Ok(Request::Page { after }) => page(&catalogue, after),
                 Ok(Request::Digest { .. }) => Response::Same,
+                Ok(Request::Look { life }) => Response::Here { life },
                 Ok(Request::Compare { .. }) => {
                     Response::Difference { documents: Vec::new(), wanted: Vec::new() }
                 }

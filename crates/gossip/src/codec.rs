@@ -7,7 +7,8 @@
 use core::fmt;
 
 use bytes::{Buf, BufMut};
-use foca::{Codec, Header, Member, Message, State};
+pub use foca::Message;
+use foca::{Codec, Header, Member, State};
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
 use ringmesh_types::limits::FOCA_PACKET_BYTES_MAX;
 use ringmesh_types::wire::{self, Channel, WireError};
@@ -142,8 +143,8 @@ pub struct Heard {
     pub incarnation: u16,
     /// Whom it is for.
     pub dst: Peer,
-    /// Whether it says that we are held Down.
-    pub is_turn_undead: bool,
+    /// What it says.
+    pub message: Message<Peer>,
     /// Claims about third parties that were taken out: Suspect or Down.
     pub claims_removed: u32,
     /// The header and an empty update list, for foca.
@@ -195,7 +196,7 @@ pub fn hear(at: MeshAddr, packet: &[u8]) -> Result<Heard, PacketError> {
         src: header.src.at(at),
         incarnation: header.src_incarnation,
         dst: header.dst,
-        is_turn_undead: matches!(header.message, Message::TurnUndead),
+        message: header.message,
         claims_removed,
         packet: kept,
     })
@@ -223,17 +224,28 @@ fn count_claims(mut rest: &[u8], src: NodeId) -> Result<u32, PacketError> {
     Ok(claims)
 }
 
-/// Cuts a packet that foca wants to send down to its header, and says the incarnation in it.
+/// A packet that foca wants to send, cut down to its header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    /// Our incarnation.
+    pub incarnation: u16,
+    /// What it says.
+    pub message: Message<Peer>,
+    /// The header and an empty update list.
+    pub packet: Vec<u8>,
+}
+
+/// Cuts a packet that foca wants to send down to its header.
 ///
 /// # Errors
 /// Never for packets that foca made; said all the same so that nothing is sent that was not understood.
-pub fn speak(packet: &[u8]) -> Result<(u16, Vec<u8>), WireError> {
+pub fn speak(packet: &[u8]) -> Result<Spoken, WireError> {
     let (header, used) = wire::decode_prefix::<Header<Peer>>(Channel::Stream, packet)?;
     let mut kept = packet[..used].to_vec();
     if packet.len() >= used + 2 {
         kept.extend_from_slice(&[0, 0]);
     }
-    Ok((header.src_incarnation, kept))
+    Ok(Spoken { incarnation: header.src_incarnation, message: header.message, packet: kept })
 }
 
 #[cfg(test)]

@@ -7,9 +7,14 @@
 pub mod admission;
 pub mod bucket;
 pub mod codec;
+pub mod credit;
 pub mod dense;
+pub mod local_health;
 pub mod membership;
 pub mod message;
+pub mod parts;
+pub mod probe;
 pub mod registry;
+pub mod rtt;
 pub mod suspicion;
 pub mod timers;

@@ -9,6 +9,8 @@ use ringmesh_types::limits;
 use ringmesh_types::sealed::Statement;
 use serde::{Deserialize, Serialize};
 
+use crate::suspicion::Life;
+
 /// The envelope of every datagram.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Datagram {
@@ -18,6 +20,29 @@ pub enum Datagram {
         at: MeshAddr,
         /// The packet.
         packet: Vec<u8>,
+    },
+    /// A foca packet that asks for a probe.
+    Relay {
+        /// The sender's mesh address.
+        at: MeshAddr,
+        /// The packet.
+        packet: Vec<u8>,
+        /// When to say that it got no answer, in milliseconds.
+        nack_after_ms: u32,
+    },
+    /// "The probe that you asked for got no answer, but I hear you" (Lifeguard, DSN 2018, IV-A).
+    Nack {
+        /// The number of the probe.
+        number: u8,
+    },
+    /// A foca packet to a member that the sender suspects, so that it hears of it (Lifeguard's buddy system, IV-C).
+    Accused {
+        /// The sender's mesh address.
+        at: MeshAddr,
+        /// The packet.
+        packet: Vec<u8>,
+        /// Which life of the receiver is suspected.
+        life: Life,
     },
 }
 
@@ -91,6 +116,11 @@ pub enum Request {
         /// Which documents.
         keys: Vec<Key>,
     },
+    /// Do you answer? You are suspected not to.
+    Look {
+        /// Which life of the asked is suspected.
+        life: Life,
+    },
 }
 
 /// Why a newcomer is not taken in.
@@ -152,6 +182,11 @@ pub enum Response {
     },
     /// To `Pull`.
     Documents(Vec<Document>),
+    /// To `Look`: the life that the answerer lives now.
+    Here {
+        /// Its life.
+        life: Life,
+    },
 }
 
 impl Response {
@@ -162,7 +197,7 @@ impl Response {
             | Self::Page { documents, .. }
             | Self::Difference { documents, .. }
             | Self::Documents(documents) => core::mem::take(documents),
-            Self::Same | Self::Buckets(_) => Vec::new(),
+            Self::Same | Self::Buckets(_) | Self::Here { .. } => Vec::new(),
         }
     }
 }
@@ -208,6 +243,7 @@ mod tests {
             revival: 4,
             incarnation: 5,
             evidence: Evidence::ProbeUnanswered,
+            sequence: 1,
             seal: Seal([6; 64]),
         }
     }
@@ -226,9 +262,17 @@ mod tests {
         let at = MeshAddr::from(core::net::SocketAddr::from(([127, 0, 0, 1], 80)));
         let want = [FORMAT, 0, 0, 127, 0, 0, 1, 80, 1, 9];
         golden(Channel::Datagram, &Datagram::Packet { at, packet: vec![9] }, &want);
+        let relay = Datagram::Relay { at, packet: vec![9], nack_after_ms: 80 };
+        golden(Channel::Datagram, &relay, &[FORMAT, 1, 0, 127, 0, 0, 1, 80, 1, 9, 80]);
+        golden(Channel::Datagram, &Datagram::Nack { number: 7 }, &[FORMAT, 2, 7]);
+        let life = Life { epoch: Epoch(3), revival: 4, incarnation: 5 };
+        let accused = Datagram::Accused { at, packet: vec![9], life };
+        golden(Channel::Datagram, &accused, &[FORMAT, 3, 0, 127, 0, 0, 1, 80, 1, 9, 3, 4, 5]);
+        golden(Channel::Stream, &Request::Look { life }, &[FORMAT, 5, 3, 4, 5]);
+        golden(Channel::Stream, &Response::Here { life }, &[FORMAT, 6, 3, 4, 5]);
         let mut want = vec![FORMAT, 0, 1, 1];
         want.extend([[1; 8], [2; 8]].concat());
-        want.extend([3, 4, 5, 0]);
+        want.extend([3, 4, 5, 0, 1]);
         want.extend([6; 64]);
         golden(Channel::Stream, &Push::Statements(vec![Statement::Accusation(accusation())]), &want);
         let key = Key { owner: NodeId::from_bytes([1; 8]), topic: Topic::of(Topic::TRUST) };

@@ -1,27 +1,107 @@
 //! Who is accused of not answering, by us and by others, and what comes of it.
+//!
+//! Whoever gets no answer accuses before everybody. The first accusation makes [`WITNESSES`] others look for themselves,
+//! over a stream. Votes are counted by [`ringmesh_gossip::suspicion`]; this says which votes there are.
 
+use core::cmp::Ordering;
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use ringmesh_gossip::codec::Peer;
-use ringmesh_gossip::message::Push;
-use ringmesh_gossip::suspicion::{Verdict, Vote};
+use ringmesh_gossip::credit::Credit;
+use ringmesh_gossip::message::{Push, Request};
+use ringmesh_gossip::probe::Outlook;
+use ringmesh_gossip::suspicion::{ACCUSERS_ENOUGH, Judge, Life, Pace, TakenBack, Verdict, Vote};
 use ringmesh_types::document::Topic;
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified};
 use ringmesh_types::snapshot::MemberState;
 use ringmesh_types::time::Instant;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::contacts::Asked;
-use crate::io::{Class, Source};
-use crate::machine::{Node, Timer};
-use crate::members::Member;
+use crate::io::{Class, Source, Ticket};
+use crate::machine::{Node, NodeConfig, Timer};
+use crate::members::{Member, Members};
+use crate::paths::Paths;
 
 /// At most one refutation in this time: a liar cannot make us shout.
 const REFUTE_EVERY: Duration = Duration::from_millis(200);
+/// So many members look for themselves when somebody is accused first.
+const WITNESSES: usize = 3;
+/// How long a suspect has to answer who looks, at least and at most: a stream sends again four times in the shorter time.
+const LOOK_FOR: (Duration, Duration) = (Duration::from_millis(750), Duration::from_secs(3));
+/// In between so many times as long as its answer to a probe is waited for.
+const LOOK_WAITS: u32 = 6;
+/// A suspect has so many such waits to hear of it and to refute.
+const REFUTE_WAITS: u32 = 3;
+/// What is added to the time it has if all packets seem to get lost; less if fewer do.
+const REFUTE_IN_LOSS: Duration = Duration::from_secs(3);
+/// How often a suspicion that is over is judged again while we doubt ourselves.
+const JUDGE_EVERY: Duration = Duration::from_millis(500);
+
+/// Whoever declares a member Down on few voices compares with another member this soon: it may count it among the living.
+const ASK_OTHERS_WITHIN: Duration = Duration::from_millis(200);
+
+/// What is kept of accusations beside the votes.
+#[derive(Debug, Default)]
+pub(crate) struct Accusations {
+    /// Whom we accused before everybody, in which life.
+    told: BTreeMap<NodeId, Life>,
+    credit: Credit,
+    /// The number of the last statement.
+    sequence: u64,
+    refuted: Option<Instant>,
+    /// The two members that were heard last, the later one first.
+    heard: [Option<(NodeId, Instant)>; 2],
+}
+
+impl Accusations {
+    /// Something came from a member.
+    pub(crate) fn note_heard(&mut self, now: Instant, from: NodeId) {
+        if let [Some((last, _)), _] = self.heard
+            && last != from
+        {
+            self.heard[1] = self.heard[0];
+        }
+        self.heard[0] = Some((from, now));
+    }
+
+    /// When anybody but `subject` was heard last.
+    fn heard_besides(&self, subject: NodeId) -> Option<Instant> {
+        self.heard.iter().flatten().find(|(from, _)| *from != subject).map(|(_, at)| *at)
+    }
+
+    fn may_refute(&mut self, now: Instant) -> bool {
+        let may = self.refuted.is_none_or(|at| now.since(at) >= REFUTE_EVERY);
+        if may {
+            self.refuted = Some(now);
+        }
+        may
+    }
+}
+
+/// What a member's probe goes by.
+pub(crate) fn outlook(config: &NodeConfig, members: &Members, paths: &Paths, id: NodeId) -> Outlook {
+    let longest = config.probe.timeout;
+    let Some(member) = members.find(id) else {
+        return Outlook { wait: longest, is_suspect: false };
+    };
+    let is_suspect = matches!(member.state(), MemberState::Suspect { .. });
+    let is_measured = config.parts.measured_waits;
+    let wait = if is_measured { paths.wait(&member.body().zone, longest) } else { longest };
+    Outlook { wait, is_suspect }
+}
+
+/// The state of who is accused by so many. Once they are enough, more of them are no change.
+fn suspect(accusers: usize) -> MemberState {
+    MemberState::Suspect { accusers: u16::try_from(accusers.min(ACCUSERS_ENOUGH)).unwrap_or(u16::MAX) }
+}
 
 impl Node {
-    /// Our own probe failed: accuse, and tell everybody, the subject first of all.
-    pub(crate) fn accuse(&mut self, now: Instant, subject: Peer, incarnation: u16) {
+    /// Our own probe failed, or we looked and got no answer, trying since `begun`: accuse, and tell everybody, the subject
+    /// first of all. Who has heard nobody meanwhile has no reason to think that it is the subject's fault.
+    pub(crate) fn accuse(&mut self, now: Instant, subject: Peer, begun: Instant) {
         let is_alive = |member: &&Member| Peer::from(member.identity()) == subject;
         let Some(member) = self.members.find(subject.id()).filter(is_alive) else {
             return;
@@ -30,19 +110,81 @@ impl Node {
         {
             return;
         }
+        let life = member.life();
+        if self.config.parts.self_doubt && self.judge(subject.id()).is_deaf_since(begun) {
+            return;
+        }
+        let accusation = self.sealed_accusation(now, subject.id(), life, Evidence::ProbeUnanswered);
+        self.count_vote(now, &accusation);
+        if self.config.parts.self_doubt && self.membership.local_health().is_sick() {
+            self.take_all_back(now);
+            return;
+        }
+        self.accusations.told.insert(subject.id(), life);
+        self.tell_everybody(accusation);
+    }
+
+    /// A statement of ours, numbered by the wall clock, so that those of the next life have higher numbers.
+    fn sealed_accusation(
+        &mut self,
+        now: Instant,
+        subject: NodeId,
+        life: Life,
+        evidence: Evidence,
+    ) -> Accusation {
+        let wall = self.clock.wall(now).as_unix_millis();
+        self.accusations.sequence = wall.max(self.accusations.sequence + 1);
         let accusation = Accusation {
             accuser: self.id(),
-            subject: subject.id(),
-            epoch: subject.epoch(),
-            revival: subject.revival(),
-            incarnation,
-            evidence: Evidence::ProbeUnanswered,
+            subject,
+            epoch: life.epoch,
+            revival: life.revival,
+            incarnation: life.incarnation,
+            evidence,
+            sequence: self.accusations.sequence,
             seal: Seal([0; 64]),
         };
-        let accusation = Verified::seal_accusation(accusation, self.publisher.sealer()).into_inner();
-        self.count_vote(now, &accusation);
+        Verified::seal_accusation(accusation, self.publisher.sealer()).into_inner()
+    }
+
+    fn tell_everybody(&mut self, accusation: Accusation) {
         let push = Push::Statements(vec![Statement::Accusation(accusation)]);
         self.push(self.members.everybody(), Class::Accusation, push);
+    }
+
+    /// We hold ourselves to be the one at fault: what we said of others should not count elsewhere.
+    fn take_all_back(&mut self, now: Instant) {
+        for (subject, life) in core::mem::take(&mut self.accusations.told) {
+            let taken = self.sealed_accusation(now, subject, life, Evidence::TakenBack);
+            self.tell_everybody(taken);
+        }
+    }
+
+    /// A member answered a probe of ours, be it late: what we said of it does not hold any more.
+    pub(crate) fn on_answered(&mut self, now: Instant, subject: NodeId) {
+        let told = self.accusations.told.remove(&subject);
+        let Some(life) = self.members.find(subject).map(Member::life) else {
+            return;
+        };
+        if !self.suspicions.is_accused_by(self.id(), subject) {
+            return;
+        }
+        let taken_back = self.sealed_accusation(now, subject, life, Evidence::TakenBack);
+        let taken = self.suspicions.take_back(now, &taken_back, life);
+        self.show_taken_back(now, subject, taken, "it answers this agent");
+        if told == Some(life) {
+            self.tell_everybody(taken_back);
+        }
+    }
+
+    fn show_taken_back(&mut self, now: Instant, subject: NodeId, taken: TakenBack, cause: &str) {
+        let state = match taken {
+            TakenBack::Nothing => return,
+            TakenBack::Last => MemberState::Alive,
+            TakenBack::One => suspect(self.suspicions.accusers(subject)),
+        };
+        self.set_state(now, subject, state, cause.to_owned());
+        self.arm_suspicion(now, subject);
     }
 
     /// Another agent uses our name and the mesh listens to that one: that nobody answers us says nothing about them.
@@ -63,8 +205,32 @@ impl Node {
             self.stats.accusations_void += 1;
             return None;
         }
-        if accusation.subject == self.id() {
-            self.on_accused(now, source, &accusation);
+        match accusation.evidence {
+            Evidence::TakenBack => self.on_taken_back(now, &accusation).then_some(accusation),
+            Evidence::ProbeUnanswered if accusation.subject == self.id() => {
+                self.on_accused_before_all(now, source, &accusation);
+                None
+            }
+            Evidence::ProbeUnanswered => self.on_unanswered(now, source, accusation),
+        }
+    }
+
+    fn on_taken_back(&mut self, now: Instant, accusation: &Accusation) -> bool {
+        let (accuser, subject) = (accusation.accuser, accusation.subject);
+        let Some(life) = self.members.find(subject).map(Member::life) else {
+            return false;
+        };
+        let taken = self.suspicions.take_back(now, accusation, life);
+        let cause = format!("{} takes back that it got no answer", self.name_of(accuser));
+        self.show_taken_back(now, subject, taken, &cause);
+        taken != TakenBack::Nothing
+    }
+
+    fn on_unanswered(&mut self, now: Instant, source: Source, accusation: Accusation) -> Option<Accusation> {
+        let members = self.members.len();
+        if self.config.parts.self_doubt && self.accusations.credit.is_spent(now, accusation.accuser, members)
+        {
+            self.stats.accusations_void += 1;
             return None;
         }
         let is_news = self.count_vote(now, &accusation);
@@ -77,6 +243,9 @@ impl Node {
                     Class::Accusation,
                     Push::Statements(vec![Statement::Accusation(accusation.clone())]),
                 );
+                if self.is_witness(&accusation) {
+                    self.look_at(now, accusation.subject);
+                }
             }
             // Whoever accuses a member that left has missed the leave.
             Some((_, MemberState::Left)) => {
@@ -90,18 +259,108 @@ impl Node {
         is_news.then_some(accusation)
     }
 
-    /// We are accused: raise the incarnation, or show the one that already refutes it.
-    fn on_accused(&mut self, now: Instant, source: Source, accusation: &Accusation) {
-        let me = self.membership.identity();
-        if (accusation.epoch, accusation.revival) != (me.epoch, me.revival) {
+    /// Whether we are among those that look for themselves: the first by rendezvous hashing of subject and member, and if
+    /// none of them is in another zone than the subject, the first that is instead of the last.
+    fn is_witness(&self, accusation: &Accusation) -> bool {
+        if !self.config.parts.witnesses {
+            return false;
+        }
+        let subject = accusation.subject;
+        let Some(home) = self.members.find(subject).map(|member| &member.body().zone) else {
+            return false;
+        };
+        let rank = |id: NodeId| xxh3_64_with_seed(id.as_bytes(), subject.as_u64());
+        let may_look = |member: &&Member| {
+            member.is_serving() && member.id() != subject && member.id() != accusation.accuser
+        };
+        let ours = rank(self.id());
+        let (mut before, mut elsewhere, mut elsewhere_before) = (0, 0, 0);
+        for member in self.members.iter().filter(may_look) {
+            let is_before = rank(member.id()) < ours;
+            let is_elsewhere = member.body().zone != *home;
+            before += usize::from(is_before);
+            elsewhere += usize::from(is_elsewhere);
+            elsewhere_before += usize::from(is_before && is_elsewhere);
+        }
+        let is_elsewhere = self.config.zone != *home;
+        match before.cmp(&(WITNESSES - 1)) {
+            Ordering::Less => true,
+            Ordering::Equal => is_elsewhere || elsewhere_before > 0 || elsewhere == 0,
+            Ordering::Greater => is_elsewhere && elsewhere_before == 0,
+        }
+    }
+
+    /// Looks at a suspect ourselves, over a stream, which survives loss.
+    fn look_at(&mut self, now: Instant, subject: NodeId) {
+        let Some((target, life)) = self.members.find(subject).map(|member| (member.target(), member.life()))
+        else {
+            return;
+        };
+        if self.contacts.is_looking_at(subject) {
             return;
         }
-        if accusation.incarnation == self.membership.incarnation() {
-            if self.contacts.may_refute(now, REFUTE_EVERY) {
-                self.membership.refute(now, accusation.incarnation);
-            }
-        } else if let Some(ours) = self.registry.find(me.id, Topic::NODE).cloned() {
+        let look_for = self.look_for(subject);
+        if let Some(ticket) = self.ask(target, Asked::Look(subject, now), Request::Look { life }) {
+            self.timers.arm(now.after(look_for), Timer::LookOver(ticket, now));
+        }
+    }
+
+    fn look_for(&self, subject: NodeId) -> Duration {
+        (self.wait_for(subject) * LOOK_WAITS).clamp(LOOK_FOR.0, LOOK_FOR.1)
+    }
+
+    /// How long the answer of a member to a probe is waited for.
+    fn wait_for(&self, id: NodeId) -> Duration {
+        outlook(&self.config, &self.members, &self.paths, id).wait
+    }
+
+    fn pace(&self, subject: NodeId) -> Pace {
+        let refutes_within = if self.config.parts.measured_waits {
+            let lost = REFUTE_IN_LOSS.mul_f64(self.membership.loss().share());
+            self.wait_for(subject) * REFUTE_WAITS + lost
+        } else {
+            Duration::ZERO
+        };
+        Pace { health: self.membership.local_health(), refutes_within }
+    }
+
+    /// A suspect had time enough to answer us.
+    pub(crate) fn on_look_over(&mut self, now: Instant, ticket: Ticket, begun: Instant) {
+        if let Some(subject) = self.contacts.give_up_look(ticket) {
+            self.on_suspect_silent(now, subject, begun);
+        }
+    }
+
+    /// We are accused before everybody: raise the incarnation, or show the one that already refutes it.
+    fn on_accused_before_all(&mut self, now: Instant, source: Source, accusation: &Accusation) {
+        let life = Life::of(accusation);
+        if !self.on_accused(now, life)
+            && let Some(ours) = self.registry.find(self.id(), Topic::NODE).cloned()
+        {
             self.echo(now, source, &ours);
+        }
+    }
+
+    /// Somebody suspects us in this life: refute it. Says whether it is the one that we live.
+    pub(crate) fn on_accused(&mut self, now: Instant, life: Life) -> bool {
+        let me = self.membership.identity();
+        let is_ours = life.incarnation == self.membership.incarnation();
+        if (life.epoch, life.revival) == (me.epoch, me.revival) && is_ours && self.accusations.may_refute(now)
+        {
+            self.membership.refute(now, life.incarnation);
+        }
+        is_ours || (life.epoch, life.revival) != (me.epoch, me.revival)
+    }
+
+    /// A later life of a member was shown: what was said against earlier ones is void, and held against who said it.
+    pub(crate) fn on_life_shown(&mut self, now: Instant, id: NodeId, cause: &str) {
+        let Some(life) = self.members.find(id).map(Member::life) else {
+            return;
+        };
+        if let Some(accusers) = self.suspicions.refute(id, life) {
+            self.accusations.credit.refute(now, accusers);
+            self.accusations.told.remove(&id);
+            self.set_state(now, id, MemberState::Alive, format!("refuted: {cause}"));
         }
     }
 
@@ -118,11 +377,10 @@ impl Node {
         match self.suspicions.accuse(now, accusation, member.life()) {
             Vote::Counted(accusers) => {
                 self.stats.accusations_counted += 1;
-                let accusers = u16::try_from(accusers).unwrap_or(u16::MAX);
                 let who = self.name_of(accusation.accuser);
                 let cause = format!("{who} got no answer from it");
-                self.set_state(now, subject, MemberState::Suspect { accusers }, cause);
-                self.arm_suspicion(subject);
+                self.set_state(now, subject, suspect(accusers), cause);
+                self.arm_suspicion(now, subject);
                 true
             }
             Vote::Repeated => false,
@@ -133,45 +391,64 @@ impl Node {
         }
     }
 
-    fn arm_suspicion(&mut self, subject: NodeId) {
+    fn arm_suspicion(&mut self, now: Instant, subject: NodeId) {
         let others = self.members.possible_accusers(subject);
-        if let Some(at) = self.suspicions.deadline(subject, others) {
-            self.timers.arm(at, Timer::Suspicion(subject));
+        if let Some(at) = self.suspicions.deadline(subject, others, &self.pace(subject)) {
+            self.timers.arm(at.max(now), Timer::Suspicion(subject));
         }
     }
 
     /// A suspect answered this agent itself.
-    pub(crate) fn on_suspect_answered(&mut self, now: Instant, subject: NodeId) {
-        if let Some(member) = self.members.find_mut(subject) {
-            member.set_heard(now);
+    pub(crate) fn on_suspect_answered(&mut self, now: Instant, subject: NodeId, life: Life) {
+        let Some(member) = self.members.find_mut(subject) else {
+            return;
+        };
+        member.set_heard(now);
+        let known = member.life();
+        if (life.epoch, life.revival) == (known.epoch, known.revival) && life > known {
+            member.raise_incarnation(life.incarnation);
+            self.on_life_shown(now, subject, "it raised its incarnation");
         }
+        self.on_answered(now, subject);
         if self.suspicions.close(subject) {
             self.set_state(now, subject, MemberState::Alive, "it answers this agent".to_owned());
         }
     }
 
-    /// A suspect did not answer this agent either.
-    pub(crate) fn on_suspect_silent(&mut self, now: Instant, subject: NodeId) {
-        let Some(member) = self.members.find(subject) else {
+    /// A suspect that we looked at since `begun` did not answer this agent either.
+    pub(crate) fn on_suspect_silent(&mut self, now: Instant, subject: NodeId, begun: Instant) {
+        let is_suspect = |member: &&Member| matches!(member.state(), MemberState::Suspect { .. });
+        let Some(member) = self.members.find(subject).filter(is_suspect) else {
             return;
         };
-        let (identity, incarnation) = (member.identity(), member.incarnation());
-        self.accuse(now, identity.into(), incarnation);
+        self.accuse(now, member.identity().into(), begun);
         self.on_suspicion_due(now, subject);
     }
 
+    fn judge(&self, subject: NodeId) -> Judge {
+        Judge {
+            me: self.id(),
+            others: self.members.possible_accusers(subject),
+            heard_subject: self.members.find(subject).and_then(Member::heard),
+            heard_anybody: self.accusations.heard_besides(subject),
+            pace: self.pace(subject),
+        }
+    }
+
     pub(crate) fn on_suspicion_due(&mut self, now: Instant, subject: NodeId) {
-        let heard = self.members.find(subject).and_then(Member::heard);
-        let others = self.members.possible_accusers(subject);
-        let me = self.id();
-        match self.suspicions.judge(now, me, subject, others, heard) {
+        let judge = self.judge(subject);
+        match self.suspicions.judge(now, &judge, subject) {
             Verdict::Open => {
-                let deadline = self.suspicions.deadline(subject, others);
-                if let Some(at) = deadline.filter(|at| *at > now) {
-                    self.timers.arm(at, Timer::Suspicion(subject));
+                let deadline = self.suspicions.deadline(subject, judge.others, &judge.pace);
+                if deadline.is_some_and(|at| at > now) {
+                    self.arm_suspicion(now, subject);
                 }
             }
-            Verdict::Unsure => self.look_at(subject, Asked::Look(subject)),
+            Verdict::Doubtful => self.timers.arm(now.after(JUDGE_EVERY), Timer::Suspicion(subject)),
+            Verdict::Unsure => {
+                self.timers.arm(now.after(self.look_for(subject) + JUDGE_EVERY), Timer::Suspicion(subject));
+                self.look_at(now, subject);
+            }
             Verdict::Contradicted => {
                 self.suspicions.close(subject);
                 self.set_state(now, subject, MemberState::Alive, "it answers this agent".to_owned());
@@ -179,6 +456,9 @@ impl Node {
             Verdict::Down { accusers } => {
                 let cause = format!("{accusers} got no answer from it and it did not refute");
                 self.declare_down(now, subject, cause);
+                if accusers < ACCUSERS_ENOUGH {
+                    self.repair_within(now, ASK_OTHERS_WITHIN);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::RngExt;
 use ringmesh_gossip::bucket::TokenBucket;
 use ringmesh_gossip::message::{PageBuilder, Refusal, Request, Response, Standing};
+use ringmesh_gossip::suspicion::Life;
 use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::event::{EventKind, Severity};
 use ringmesh_types::ids::{Epoch, Identity, NodeId, Version};
@@ -70,8 +71,8 @@ pub(crate) enum Asked {
     Join(SocketAddr),
     /// To see whether a Down member is back.
     Contact(Target),
-    /// To see whether a suspect answers us.
-    Look(NodeId),
+    /// To see whether a suspect answers us; since when.
+    Look(NodeId, Instant),
     /// To see whether somebody is there whom we remember and nobody else names.
     Recall(NodeId),
     /// For a page of the catalogue, from the first owner after this one.
@@ -99,7 +100,6 @@ pub(crate) struct Contacts {
     /// Who refused our present epoch as too far ahead.
     refused_by: BTreeSet<NodeId>,
     renewed: Option<Instant>,
-    refuted: Option<Instant>,
     echoes: TokenBucket,
     reports: TokenBucket,
 }
@@ -116,7 +116,6 @@ impl Contacts {
             joined: None,
             refused_by: BTreeSet::new(),
             renewed: None,
-            refuted: None,
             echoes: TokenBucket::new(64, Duration::from_millis(10)),
             reports: TokenBucket::new(8, Duration::from_secs(2)),
         }
@@ -144,14 +143,6 @@ impl Contacts {
         may
     }
 
-    pub(crate) fn may_refute(&mut self, now: Instant, every: Duration) -> bool {
-        let may = self.refuted.is_none_or(|at| now.since(at) >= every);
-        if may {
-            self.refuted = Some(now);
-        }
-        may
-    }
-
     pub(crate) fn is_newcomer(&self, now: Instant) -> bool {
         self.joined.is_some_and(|at| now.since(at) < NEWCOMER_FOR)
     }
@@ -166,7 +157,7 @@ impl Contacts {
             Asked::Recall(id) => Some(*id),
             Asked::Join(_)
             | Asked::Contact(_)
-            | Asked::Look(_)
+            | Asked::Look(..)
             | Asked::Page(..)
             | Asked::Leaves
             | Asked::Digest(_)
@@ -179,6 +170,21 @@ impl Contacts {
     /// Whether somebody's catalogue is on its way.
     pub(crate) fn is_paging(&self) -> bool {
         self.asked.values().any(|asked| matches!(asked, Asked::Page(..)))
+    }
+
+    /// Whether a suspect is being looked at.
+    pub(crate) fn is_looking_at(&self, subject: NodeId) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::Look(looked_at, _) if *looked_at == subject))
+    }
+
+    /// Stops waiting for the answer of a suspect, if it has not come. Says whose.
+    pub(crate) fn give_up_look(&mut self, ticket: Ticket) -> Option<NodeId> {
+        let Some(Asked::Look(subject, _)) = self.asked.get(&ticket) else {
+            return None;
+        };
+        let subject = *subject;
+        self.asked.remove(&ticket);
+        Some(subject)
     }
 
     fn is_joining_at(&self, addr: SocketAddr) -> bool {
@@ -199,18 +205,19 @@ impl Node {
         self.timers.arm(now.after(wait), Timer::Contact);
     }
 
-    /// Asks a peer something, if not too much is under way.
-    pub(crate) fn ask(&mut self, to: Target, why: Asked, request: Request) {
+    /// Asks a peer something, if not too much is under way. Says what the answer will be known by.
+    pub(crate) fn ask(&mut self, to: Target, why: Asked, request: Request) -> Option<Ticket> {
         let is_pull = matches!(why, Asked::Pull);
         let pulls = self.contacts.asked.values().filter(|asked| matches!(asked, Asked::Pull)).count();
         if self.contacts.asked.len() >= ASKED_MAX || (is_pull && pulls >= PULLS_MAX) {
             self.stats.questions_dropped += 1;
-            return;
+            return None;
         }
         self.contacts.tickets += 1;
         let ticket = Ticket(self.contacts.tickets);
         self.contacts.asked.insert(ticket, why);
         self.outputs.push_back(Output::Request { to, ticket, request });
+        Some(ticket)
     }
 
     pub(crate) fn on_seeds_due(&mut self, now: Instant) {
@@ -260,6 +267,20 @@ impl Node {
         }
     }
 
+    /// We were held Down, so it was we who could not be heard, or could not hear: whom we hold Down may be well.
+    pub(crate) fn contact_those_down(&mut self, now: Instant) {
+        let members = &self.members;
+        self.contacts.down.retain(|id, _| members.find(*id).is_some_and(Member::is_down));
+        let mut down: Vec<NodeId> = self.contacts.down.keys().copied().collect();
+        for id in &down {
+            self.contacts.lost(now, *id);
+        }
+        down.truncate(CONTACTS_MAX.saturating_sub(self.contacts.contacts_under_way()));
+        for id in down {
+            self.contact(now, id);
+        }
+    }
+
     fn contact(&mut self, now: Instant, id: NodeId) {
         let jitter = self.rng.random_range(0..51);
         let attempt = self.contacts.down.entry(id).or_insert_with(|| Attempt::new(now, DOWN_BACKOFF.0));
@@ -281,10 +302,10 @@ impl Node {
         self.ask(target, Asked::Page(target, after), Request::Page { after });
     }
 
-    /// Looks at a member ourselves, over a stream, which survives loss.
-    pub(crate) fn look_at(&mut self, subject: NodeId, why: Asked) {
-        if let Some(target) = self.members.find(subject).map(Member::target) {
-            self.say_hello(target, why);
+    /// Tries whether somebody is there whom only we remember.
+    pub(crate) fn recall(&mut self, id: NodeId) {
+        if let Some(target) = self.members.find(id).map(Member::target) {
+            self.say_hello(target, Asked::Recall(id));
         }
     }
 
@@ -346,6 +367,7 @@ impl Node {
         ticket: Ticket,
         request: Request,
     ) {
+        self.accusations.note_heard(now, from);
         if is_too_much(&request) {
             self.reject(now, from, "its question names more than anybody may ask for at once".to_owned());
             return;
@@ -358,6 +380,12 @@ impl Node {
                     return;
                 }
                 self.on_hello(now, identity, addr, you_are)
+            }
+            Request::Look { life } => {
+                self.on_accused(now, life);
+                self.settle(now);
+                let Identity { epoch, revival, .. } = self.membership.identity();
+                Response::Here { life: Life { epoch, revival, incarnation: self.membership.incarnation() } }
             }
             Request::Page { after } => {
                 let (documents, next) = self.registry.page(after);
@@ -435,8 +463,11 @@ impl Node {
             return;
         };
         let (peer, response) = match (result, &asked) {
-            (Ok(answer), _) => answer,
-            (Err(_), Asked::Look(subject)) => return self.on_suspect_silent(now, *subject),
+            (Ok(answer), _) => {
+                self.accusations.note_heard(now, answer.0);
+                answer
+            }
+            (Err(_), Asked::Look(subject, begun)) => return self.on_suspect_silent(now, *subject, *begun),
             (Err(_), Asked::Recall(id)) => return self.on_remembered_silent(now, *id),
             (Err(_), Asked::Page(..)) => return self.repair_soon(now),
             (Err(_), _) => return,
@@ -450,8 +481,8 @@ impl Node {
                     self.ask_page(target, None);
                 }
             }
-            (Asked::Look(subject), Response::Hello { .. }) if subject == peer => {
-                self.on_suspect_answered(now, subject);
+            (Asked::Look(subject, _), Response::Here { life }) if subject == peer => {
+                self.on_suspect_answered(now, subject, life);
             }
             (Asked::Recall(id), Response::Hello { .. }) if id == peer => {
                 self.on_remembered_answered(now, id);
@@ -586,7 +617,7 @@ fn is_too_much(request: &Request) -> bool {
             buckets.len() > ringmesh_gossip::registry::BUCKETS || have.len() > limits::SUMMARIES_MAX
         }
         Request::Pull { keys } => keys.len() > limits::BATCH_STATEMENTS_MAX,
-        Request::Hello { .. } | Request::Page { .. } | Request::Digest { .. } => false,
+        Request::Hello { .. } | Request::Page { .. } | Request::Digest { .. } | Request::Look { .. } => false,
     }
 }
 

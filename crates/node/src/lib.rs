@@ -10,6 +10,7 @@ pub mod io;
 mod local;
 mod machine;
 mod members;
+mod paths;
 mod publisher;
 pub mod registration;
 mod remembered;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use ringmesh_gossip::codec::{self, Heard};
-use ringmesh_gossip::membership::{Membership, Output as MembershipOutput, ProbeConfig};
+use ringmesh_gossip::codec::{self, Heard, Message};
+use ringmesh_gossip::membership::{Kind, Membership, Output as MembershipOutput, ProbeConfig};
 use ringmesh_gossip::message::{Datagram, Push};
+use ringmesh_gossip::parts::Parts;
 use ringmesh_gossip::registry::Registry;
-use ringmesh_gossip::suspicion::{SuspicionConfig, Suspicions};
+use ringmesh_gossip::suspicion::{Life, SuspicionConfig, Suspicions};
 use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{EndpointKey, Monitor, Output as MonitorOutput};
 use ringmesh_types::body::{EndpointHealth, NodeBody, Standing};
@@ -25,10 +26,12 @@ use ringmesh_types::stored::Stored;
 use ringmesh_types::time::{Instant, WallTime};
 use ringmesh_types::wire::{self, Channel};
 
+use crate::accusations::{Accusations, outlook};
 use crate::contacts::Contacts;
-use crate::io::{Class, Input, Output, Persist, Target, Wake};
+use crate::io::{Class, Input, Output, Persist, Target, Ticket, Wake};
 use crate::local::Local;
 use crate::members::{Member, Members};
+use crate::paths::Paths;
 use crate::publisher::Publisher;
 use crate::registration::{RawRegistration, SavedState};
 use crate::remembered::Remembered;
@@ -60,6 +63,8 @@ pub struct NodeConfig {
     pub probe: ProbeConfig,
     /// How long suspicions last.
     pub suspicion: SuspicionConfig,
+    /// Which parts failure detection has.
+    pub parts: Parts,
     /// How long others should serve for us while we restart.
     pub hold: Duration,
     /// Which addresses members and endpoints may advertise.
@@ -121,6 +126,7 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
     Suspicion(NodeId),
+    LookOver(Ticket, Instant),
     HoldEnd(NodeId),
     HoldRelease(Instant),
     Reap,
@@ -154,6 +160,8 @@ pub struct Node {
     pub(crate) monitor: Monitor<ChaCha8Rng>,
     pub(crate) registry: Registry,
     pub(crate) suspicions: Suspicions,
+    pub(crate) accusations: Accusations,
+    pub(crate) paths: Paths,
     pub(crate) members: Members,
     pub(crate) publisher: Publisher,
     pub(crate) contacts: Contacts,
@@ -168,6 +176,15 @@ pub struct Node {
     started: WallTime,
     events: u64,
     turned: Instant,
+}
+
+/// What rides beside a packet.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beside {
+    /// It asks for a probe, whose failure is to be told after this time.
+    nack_after: Option<Duration>,
+    /// Its sender suspects us in this life.
+    accused: Option<Life>,
 }
 
 /// A deadline that is met this late was slept through.
@@ -194,10 +211,12 @@ impl Node {
         let seeds = config.seeds.iter().chain(&restored.peers).copied().filter(|addr| *addr != config.mesh);
         let mut node = Self {
             clock: Clock { at: now, wall },
-            membership: Membership::new(identity, &config.probe, probe_rng),
+            membership: Membership::new(identity, &config.probe, config.parts, probe_rng),
             monitor: Monitor::new(monitor_rng),
             registry: Registry::default(),
-            suspicions: Suspicions::new(config.suspicion.clone()),
+            suspicions: Suspicions::new(config.suspicion.clone(), config.parts),
+            accusations: Accusations::default(),
+            paths: Paths::default(),
             members: Members::new(id),
             publisher: Publisher::new(id, sealer),
             contacts: Contacts::new(now, seeds.collect()),
@@ -322,7 +341,7 @@ impl Node {
     /// Delivers everything that is due at `now`, in order.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.notice_pause(now);
-        self.membership.handle_timeout(now);
+        self.deliver_membership(now);
         let wall = self.clock.wall(now);
         self.monitor.handle_timeout(now, wall);
         while let Some(timer) = self.timers.take_due(now) {
@@ -330,6 +349,11 @@ impl Node {
             self.settle(now);
         }
         self.settle(now);
+    }
+
+    fn deliver_membership(&mut self, now: Instant) {
+        let Self { membership, config, members, paths, .. } = self;
+        membership.handle_timeout(now, &|id| outlook(config, members, paths, id));
     }
 
     /// When [`Node::handle_timeout`] is due, and why.
@@ -362,6 +386,7 @@ impl Node {
     fn on_timer(&mut self, now: Instant, timer: Timer) {
         match timer {
             Timer::Suspicion(subject) => self.on_suspicion_due(now, subject),
+            Timer::LookOver(ticket, begun) => self.on_look_over(now, ticket, begun),
             Timer::HoldEnd(subject) => self.on_hold_end(now, subject),
             Timer::HoldRelease(armed) => self.on_hold_release(armed),
             Timer::Reap => self.on_reap_due(now),
@@ -395,8 +420,15 @@ impl Node {
 
     fn on_membership(&mut self, now: Instant, output: MembershipOutput) {
         match output {
-            MembershipOutput::Send { to, packet } => self.send_packet(to, packet),
-            MembershipOutput::ProbeFailed { subject, incarnation } => self.accuse(now, subject, incarnation),
+            MembershipOutput::Send { to, packet, kind } => self.send_packet(to, packet, kind),
+            MembershipOutput::Nack { to, number } => self.send_datagram(to, &Datagram::Nack { number }),
+            MembershipOutput::Answered(subject, took) => {
+                let zone = self.members.find(subject.id()).map(|member| member.body().zone.clone());
+                if let (Some(zone), Some(took)) = (zone, took) {
+                    self.paths.add(&zone, took);
+                }
+            }
+            MembershipOutput::ProbeFailed(subject, sent) => self.accuse(now, subject, sent),
             MembershipOutput::Renewed => {
                 self.stats.renewals += 1;
                 self.say_standing();
@@ -408,11 +440,30 @@ impl Node {
         }
     }
 
-    fn send_packet(&mut self, to: NodeId, packet: Vec<u8>) {
+    fn send_packet(&mut self, to: NodeId, packet: Vec<u8>, kind: Kind) {
+        let at = self.config.mesh.into();
+        let parts = self.config.parts;
+        let datagram = match kind {
+            Kind::Relay(nack_after) if parts.local_health => {
+                let nack_after_ms = u32::try_from(nack_after.as_millis()).unwrap_or(u32::MAX);
+                Datagram::Relay { at, packet, nack_after_ms }
+            }
+            Kind::Ping if parts.buddy && self.suspicions.accusers(to) > 0 => {
+                match self.members.find(to).map(Member::life) {
+                    Some(life) => Datagram::Accused { at, packet, life },
+                    None => Datagram::Packet { at, packet },
+                }
+            }
+            Kind::Relay(_) | Kind::Ping | Kind::Other => Datagram::Packet { at, packet },
+        };
+        self.send_datagram(to, &datagram);
+    }
+
+    fn send_datagram(&mut self, to: NodeId, datagram: &Datagram) {
         let Some(target) = self.members.find(to).map(Member::target) else {
             return;
         };
-        match wire::encode(Channel::Datagram, &Datagram::Packet { at: self.config.mesh.into(), packet }) {
+        match wire::encode(Channel::Datagram, datagram) {
             Ok(bytes) => self.outputs.push_back(Output::Datagram { to: target, bytes }),
             Err(_) => self.stats.undecodable += 1,
         }
@@ -430,27 +481,36 @@ impl Node {
     }
 
     fn on_datagram(&mut self, now: Instant, from: NodeId, addr: SocketAddr, bytes: &[u8]) {
-        let heard = match wire::decode::<Datagram>(Channel::Datagram, bytes) {
-            Ok(Datagram::Packet { at, packet }) => {
-                codec::hear(at, &packet).map_err(|error| error.to_string())
+        self.accusations.note_heard(now, from);
+        let (at, packet, beside) = match wire::decode::<Datagram>(Channel::Datagram, bytes) {
+            Ok(Datagram::Packet { at, packet }) => (at, packet, Beside::default()),
+            Ok(Datagram::Relay { at, packet, nack_after_ms }) => {
+                let nack_after = Some(Duration::from_millis(u64::from(nack_after_ms)));
+                (at, packet, Beside { nack_after, ..Beside::default() })
             }
-            Err(error) => Err(error.to_string()),
+            Ok(Datagram::Accused { at, packet, life }) => {
+                (at, packet, Beside { accused: Some(life), ..Beside::default() })
+            }
+            Ok(Datagram::Nack { number }) => return self.membership.handle_nack(from, number),
+            Err(error) => return self.on_undecodable(from, error.to_string()),
         };
-        match heard {
+        match codec::hear(at, &packet) {
             Ok(heard) if heard.src.id != from => {
                 self.stats.impostors += 1;
                 let reason = format!("it speaks for {}, its certificate is that of {from}", heard.src.id);
                 self.reject(now, from, reason);
             }
-            Ok(heard) => self.on_heard(now, addr, &heard),
-            Err(reason) => {
-                self.stats.undecodable += 1;
-                self.outputs.push_back(Output::Rejected { from, reason });
-            }
+            Ok(heard) => self.on_heard(now, addr, &heard, beside),
+            Err(error) => self.on_undecodable(from, error.to_string()),
         }
     }
 
-    fn on_heard(&mut self, now: Instant, addr: SocketAddr, heard: &Heard) {
+    fn on_undecodable(&mut self, from: NodeId, reason: String) {
+        self.stats.undecodable += 1;
+        self.outputs.push_back(Output::Rejected { from, reason });
+    }
+
+    fn on_heard(&mut self, now: Instant, addr: SocketAddr, heard: &Heard, beside: Beside) {
         let known = self.members.find(heard.src.id).map(Member::identity);
         match known {
             _ if heard.src.id == self.id() => self.notice_clash(now, heard.src, addr),
@@ -461,7 +521,7 @@ impl Node {
                 self.notice_clash(now, heard.src, addr);
                 self.show_successor(now, heard.src.id, addr);
             }
-            Some(_) => self.on_packet_of_member(now, heard),
+            Some(_) => self.on_packet_of_member(now, heard, beside),
         }
     }
 
@@ -481,13 +541,9 @@ impl Node {
         }
     }
 
-    fn on_packet_of_member(&mut self, now: Instant, heard: &Heard) {
+    fn on_packet_of_member(&mut self, now: Instant, heard: &Heard, beside: Beside) {
         let id = heard.src.id;
         self.confirm(now, id);
-        if heard.is_turn_undead {
-            self.renew(now);
-            return;
-        }
         if let Some(member) = self.members.find_mut(id) {
             member.set_heard(now);
             if member.is_serving() && heard.incarnation > member.incarnation() {
@@ -495,13 +551,26 @@ impl Node {
                 self.on_life_shown(now, id, "it raised its incarnation");
             }
         }
-        self.membership.handle_packet(now, heard);
+        if let Some(life) = beside.accused {
+            // The answer to this very packet should carry the incarnation that refutes it.
+            self.on_accused(now, life);
+            self.settle(now);
+        }
+        if matches!(heard.message, Message::Ack(_) | Message::TurnUndead) {
+            self.on_answered(now, id);
+        }
+        if matches!(heard.message, Message::TurnUndead) {
+            self.renew(now);
+            return;
+        }
+        self.membership.handle_packet(now, heard, beside.nack_after);
     }
 
     /// Takes a new identity because somebody holds the present one Down; rarely, for anybody can say so.
     pub(crate) fn renew(&mut self, now: Instant) {
         if self.contacts.may_renew(now, RENEW_EVERY) {
             self.membership.renew(now);
+            self.contact_those_down(now);
         }
     }
 

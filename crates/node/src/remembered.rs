@@ -172,7 +172,7 @@ impl Node {
         let next = self.remembered.unconfirmed.keys().copied().filter(|id| !under_way.contains(id));
         let room = LOOKS_MAX.saturating_sub(under_way.len());
         for id in next.take(room).collect::<Vec<_>>() {
-            self.look_at(id, Asked::Recall(id));
+            self.recall(id);
         }
     }
 

@@ -65,7 +65,7 @@ impl Node {
         self.repair_soon(now);
     }
 
-    fn repair_within(&mut self, now: Instant, patience: Duration) {
+    pub(crate) fn repair_within(&mut self, now: Instant, patience: Duration) {
         let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let at = now.after(Duration::from_millis(self.rng.random_range(millis / 4..=millis)));
         if self.repair.next > at {

@@ -69,6 +69,7 @@ impl Node {
             }
         }
         if let Source::Pushed(from) = source {
+            self.accusations.note_heard(now, from);
             self.forward(from, class, news);
         }
     }
@@ -359,16 +360,6 @@ impl Node {
         if cause.is_some() || matches!(arrival, Arrival::First | Arrival::Remembered) {
             self.repair_for_a_while(now);
             self.greet(now, owner);
-        }
-    }
-
-    /// A later incarnation, revival or epoch of a member was shown: what was said against earlier ones is void.
-    pub(crate) fn on_life_shown(&mut self, now: Instant, id: NodeId, cause: &str) {
-        let Some(life) = self.members.find(id).map(Member::life) else {
-            return;
-        };
-        if self.suspicions.refute(id, life) {
-            self.set_state(now, id, MemberState::Alive, format!("refuted: {cause}"));
         }
     }
 

@@ -282,6 +282,7 @@ fn lie(world: &World, liar: usize, subject: usize) -> Option<Statement> {
         revival: identity.revival,
         incarnation: incarnations.start,
         evidence: Evidence::ProbeUnanswered,
+        sequence: world.now().as_nanos(),
         seal: Seal([0; 64]),
     };
     Some(Statement::Accusation(
@@ -326,6 +327,7 @@ fn a_liar_that_does_not_tell_its_victim_removes_nobody() {
             revival: life.revival,
             incarnation: known,
             evidence: Evidence::ProbeUnanswered,
+            sequence: world.now().as_nanos(),
             seal: Seal([0; 64]),
         };
         let accusation = Verified::seal_accusation(accusation, &SimSealer::of(world.id(29))).into_inner();

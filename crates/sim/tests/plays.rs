@@ -25,21 +25,21 @@ fn an_agent_that_is_frozen_leaves_when_it_runs_on() {
         at = "5s"
         fault = "pause"
         who = "node-2"
-        for = "2s"
+        for = "1s"
         [[timeline]]
-        at = "6s"
+        at = "5500ms"
         fault = "leave"
         who = "node-2"
         [[expect]]
         that = "served"
         who = "node-2"
         from = "0s"
-        until = "6900ms"
+        until = "5900ms"
         [[expect]]
         that = "seen"
         who = "node-2"
         state = "Left"
-        at = "7100ms"
+        at = "6100ms"
         "#,
     );
     assert_eq!(outcome.failures, []);

@@ -72,6 +72,8 @@ pub struct Accusation {
     pub incarnation: u16,
     /// What the accuser saw.
     pub evidence: Evidence,
+    /// Rises with everything that the accuser says: a later statement about a life replaces an earlier one.
+    pub sequence: u64,
     /// The accuser's seal over [`Accusation::sealed_bytes`].
     pub seal: Seal,
 }
@@ -81,6 +83,8 @@ pub struct Accusation {
 pub enum Evidence {
     /// Neither the direct probe nor the indirect ones were answered in time (SWIM, 3.1).
     ProbeUnanswered,
+    /// The accuser takes back what it said: the subject answers it now, or it holds itself to be the one at fault.
+    TakenBack,
 }
 
 impl Accusation {
@@ -94,7 +98,9 @@ impl Accusation {
         bytes.extend_from_slice(&self.incarnation.to_le_bytes());
         bytes.push(match self.evidence {
             Evidence::ProbeUnanswered => 0,
+            Evidence::TakenBack => 1,
         });
+        bytes.extend_from_slice(&self.sequence.to_le_bytes());
         bytes
     }
 }

@@ -22,7 +22,7 @@ pub const PROBE_INTERVAL: Knob<Duration> = Knob::millis(1_000, 200, 60_000);
 /// `mesh.probe_timeout`: how long a direct probe may take; below the interval.
 pub const PROBE_TIMEOUT: Knob<Duration> = Knob::millis(500, 50, 30_000);
 /// `mesh.suspicion_min`: how long a member stays suspect at least, however many accuse it.
-pub const SUSPICION_MIN: Knob<Duration> = Knob::millis(1_000, 200, 60_000);
+pub const SUSPICION_MIN: Knob<Duration> = Knob::millis(1_100, 200, 60_000);
 /// `mesh.suspicion_max`: how long it stays suspect when nobody else agrees; not below the minimum.
 pub const SUSPICION_MAX: Knob<Duration> = Knob::millis(6_000, 500, 300_000);
 /// `mesh.hold`: how long others wait for an agent that announced its restart.

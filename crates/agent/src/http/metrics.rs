@@ -91,6 +91,13 @@ fn node(page: &mut Page, api: &Api) {
         "Statements whose seal, size or trust was wrong.",
         &api.gate.rejected,
     );
+    let health = u64::from(membership.local_health);
+    page.add(
+        "node_local_health",
+        "gauge",
+        "Signs that this node does not keep up, 0 to 7; from 4 on it doubts itself.",
+        health,
+    );
     let documents = api.published.documents.load(Ordering::Relaxed);
     page.add("documents", "gauge", "Documents that are kept.", documents);
     page.counter("node_turns_total", "Turns of the node's loop.", &api.published.turns);

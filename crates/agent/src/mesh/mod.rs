@@ -254,7 +254,10 @@ impl Mesh {
                 }
                 Err(why) => Err(why),
             };
-            let _ = mesh.doors.bulk.send(Input::Response { ticket, result }).await;
+            // Whether a suspect answers must not wait behind documents.
+            let is_urgent = matches!(result, Ok((_, Response::Here { .. })));
+            let door = if is_urgent { &mesh.doors.urgent } else { &mesh.doors.bulk };
+            let _ = door.send(Input::Response { ticket, result }).await;
         });
     }
 

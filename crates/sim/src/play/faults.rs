@@ -99,10 +99,11 @@ impl Stage {
                 hosts
             }
             Fault::Clash { who, with } => self.clash(who, with),
-            Fault::Lie { who, lie, length } => {
+            Fault::Lie { who, about, lie, length } => {
+                let about = about.as_ref().map(|about| self.resolve(about));
                 let hosts = self.each(who, |stage, host| {
                     stage.conditions[host].is_liar = true;
-                    stage.lies.insert(host, *lie);
+                    stage.lies.insert(host, (*lie, about.clone()));
                     stage.arm(stage.now(), Act::Lies(host));
                 });
                 self.end_later(*length, Ending::Lie(hosts.clone()));

@@ -20,7 +20,7 @@ pub(crate) const NEWER_TOPIC: &str = "weather/today";
 impl Stage {
     /// One round of lies.
     pub(crate) fn lie(&mut self, liar: usize) {
-        let Some(lie) = self.lies.get(&liar).copied() else {
+        let Some((lie, about)) = self.lies.get(&liar).cloned() else {
             return;
         };
         self.arm(self.now().after(LIES_EVERY), Act::Lies(liar));
@@ -34,7 +34,8 @@ impl Stage {
             self.contradict(liar, &others);
             return;
         }
-        for victim in &others {
+        let is_victim = |host: &&usize| about.as_ref().is_none_or(|about| about.contains(*host));
+        for victim in others.iter().filter(is_victim) {
             let Some(statement) = self.untruth(lie, liar, *victim, &others) else {
                 continue;
             };
@@ -108,6 +109,7 @@ impl Stage {
             revival,
             incarnation: self.world.node(victim).map_or(0, ringmesh_node::Node::incarnation),
             evidence: Evidence::ProbeUnanswered,
+            sequence: self.now().as_nanos(),
             seal: Seal([0; 64]),
         };
         let sealer = SimSealer::of(self.world.id(signer));

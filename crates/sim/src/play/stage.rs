@@ -112,7 +112,7 @@ pub(crate) struct Stage {
     pub(crate) services: BTreeMap<String, Vec<Served>>,
     pub(crate) ids: BTreeMap<NodeId, usize>,
     pub(crate) names: BTreeMap<String, usize>,
-    pub(crate) lies: BTreeMap<usize, Lie>,
+    pub(crate) lies: BTreeMap<usize, (Lie, Option<Vec<usize>>)>,
     /// What which liar says again of whom.
     pub(crate) replayed: BTreeMap<(usize, usize), Document>,
     /// When who died, in order; taken by the watch.

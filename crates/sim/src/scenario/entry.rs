@@ -78,6 +78,12 @@ impl<'r, 't, 'a> Entry<'r, 't, 'a> {
         self.required(key, |value| stage.who(value, moment))
     }
 
+    /// Hosts, if any are named.
+    pub(super) fn optional_who(&mut self, key: &'static str) -> Option<Who> {
+        let (stage, moment) = (self.stage, self.moment);
+        self.optional(key, |value| stage.who(value, moment))
+    }
+
     /// Hosts that something is expected of.
     pub(super) fn expected_who(&mut self, key: &'static str) -> Who {
         let (stage, moment) = (self.stage, self.moment);

@@ -183,7 +183,7 @@ pub enum Fault {
     /// `who`, which must be one host, restarts under the name of `with`.
     Clash { who: Who, with: Who },
     /// Hosts lie.
-    Lie { who: Who, lie: Lie, length: Option<Duration> },
+    Lie { who: Who, about: Option<Who>, lie: Lie, length: Option<Duration> },
     /// Nothing passes between `who` and all others, both ways.
     Split { who: Who, length: Option<Duration> },
     /// Nothing passes from `from` to `to`.

@@ -69,7 +69,6 @@ pub(super) fn named_by_fault(fault: &Fault) -> Vec<&Who> {
         | Fault::Slow { who, .. }
         | Fault::Clock { who, .. }
         | Fault::DiskFull { who, .. }
-        | Fault::Lie { who, .. }
         | Fault::Split { who, .. }
         | Fault::Loss { who, .. }
         | Fault::ServiceDown { who, .. }
@@ -79,6 +78,7 @@ pub(super) fn named_by_fault(fault: &Fault) -> Vec<&Who> {
         | Fault::Register { who, .. }
         | Fault::Forget { who }
         | Fault::Newer { who } => vec![who],
+        Fault::Lie { who, about, .. } => core::iter::once(who).chain(about).collect(),
         Fault::Clash { who: first, with: second } | Fault::OneWay { from: first, to: second, .. } => {
             vec![first, second]
         }

@@ -470,7 +470,7 @@ at = "soon"
 
     fn full_timeline() -> Vec<Step> {
         let crash = Fault::Crash { who: who("node-7") };
-        let lie = Fault::Lie { who: who("@dead"), lie: Lie::ForgeLeave, length: None };
+        let lie = Fault::Lie { who: who("@dead"), about: None, lie: Lie::ForgeLeave, length: None };
         let loss = Fault::Loss {
             who: who("@dead, random 5%"),
             share: 0.25,

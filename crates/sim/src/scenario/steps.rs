@@ -131,7 +131,12 @@ fn fault_of_machines(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<Fault>
             }
             Fault::Clash { who, with }
         }
-        "lie" => Fault::Lie { who: entry.who("who"), lie: read_lie(entry), length: entry.length() },
+        "lie" => Fault::Lie {
+            who: entry.who("who"),
+            about: entry.optional_who("about"),
+            lie: read_lie(entry),
+            length: entry.length(),
+        },
         "forget" => Fault::Forget { who: entry.who("who") },
         "newer" => Fault::Newer { who: entry.who("who") },
         _ => return None,

@@ -170,7 +170,7 @@ fn fault(dice: &mut Dice, nodes: usize) -> Fault {
         12 => {
             let lies = [Lie::Accuse, Lie::Forge, Lie::ForgeLeave, Lie::Replay];
             let lie = lies[dice.between(0, lies.len() - 1)];
-            Fault::Lie { who: dice.one(nodes), lie, length: dice.maybe_seconds(1.0, 40.0) }
+            Fault::Lie { who: dice.one(nodes), about: None, lie, length: dice.maybe_seconds(1.0, 40.0) }
         }
         13 | 14 => Fault::Split { who, length: dice.maybe_seconds(0.5, 60.0) },
         15 => Fault::OneWay { from: who, to: dice.who(nodes), length: dice.maybe_seconds(0.5, 60.0) },

@@ -146,6 +146,7 @@ impl Host {
                 declared: Vec::new(),
                 probe: ProbeConfig { indirect: NonZeroUsize::MIN.saturating_add(2), ..config.probe.clone() },
                 suspicion: config.suspicion.clone(),
+                parts: config.parts,
                 hold: config.hold,
                 is_allowed,
                 trust_body: if config.is_bare { Vec::new() } else { key_of(id).to_vec() },

@@ -17,6 +17,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
+use ringmesh_gossip::parts::Parts;
 use ringmesh_gossip::suspicion::SuspicionConfig;
 use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{Outcome, ProbeId};
@@ -55,6 +56,8 @@ pub struct WorldConfig {
     pub probe: ProbeConfig,
     /// How long suspicions last.
     pub suspicion: SuspicionConfig,
+    /// Which parts failure detection has.
+    pub parts: Parts,
     /// How long a restarting member is waited for.
     pub hold: Duration,
     /// For the largest meshes: keys are known without `trust` documents, hosts without services say nothing of services,
@@ -72,6 +75,7 @@ impl Default for WorldConfig {
             link: LinkConfig::default(),
             probe: ProbeConfig::default(),
             suspicion: SuspicionConfig::default(),
+            parts: Parts::ALL,
             hold: Duration::from_secs(20),
             is_bare: false,
         }
