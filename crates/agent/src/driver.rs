@@ -228,6 +228,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Statements { .. } => "statements",
         Input::TrustWanted { .. } => "trust wanted",
         Input::Announced { .. } => "announced",
+        Input::Tree { .. } => "tree",
         Input::Request { .. } => "request",
         Input::Response { .. } => "response",
         Input::Probed { .. } => "probed",

@@ -73,11 +73,11 @@ fn pass(
             return false;
         }
     }
-    match source {
-        Source::Pushed(from) | Source::Answered(from) if !admission.wanted.is_empty() => {
+    match source.peer() {
+        Some(from) if !admission.wanted.is_empty() => {
             let speakers = admission.wanted.into_iter().collect();
             bulk.blocking_send(Input::TrustWanted { from, speakers }).is_ok()
         }
-        Source::Pushed(_) | Source::Answered(_) | Source::Disk => true,
+        Some(_) | None => true,
     }
 }

@@ -9,6 +9,7 @@ use ringmesh_types::limits;
 use ringmesh_types::sealed::Statement;
 use serde::{Deserialize, Serialize};
 
+use crate::plumtree::TreeMessage;
 use crate::suspicion::Life;
 
 /// The envelope of every datagram.
@@ -53,6 +54,15 @@ pub enum Push {
     Statements(Vec<Statement>),
     /// Documents that are too large to push: whoever lacks them pulls them.
     Announce(Vec<(Key, Version)>),
+    /// News on its way to everybody: whom it is news to passes it on.
+    Spread {
+        /// Links that it has passed before this one.
+        hops: u8,
+        /// Documents and accusations, small enough to send outright.
+        statements: Vec<Statement>,
+    },
+    /// About the tree that news spreads along.
+    Tree(TreeMessage),
 }
 
 /// How the asker holds the one it asks.
@@ -230,6 +240,7 @@ impl PageBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plumtree::StatementId;
     use proptest::prelude::*;
     use ringmesh_types::document::Topic;
     use ringmesh_types::sealed::{Accusation, Evidence, Seal};
@@ -282,6 +293,12 @@ mod tests {
         golden(Channel::Stream, &Push::Announce(vec![(key.clone(), version)]), &want);
         let want = [&[FORMAT, 4, 1], named.as_slice()].concat();
         golden(Channel::Stream, &Request::Pull { keys: vec![key.clone()] }, &want);
+        let spread = Push::Spread { hops: 3, statements: Vec::new() };
+        golden(Channel::Stream, &spread, &[FORMAT, 2, 3, 0]);
+        let ids = vec![StatementId(5)];
+        golden(Channel::Stream, &Push::Tree(TreeMessage::IHave(ids.clone())), &[FORMAT, 3, 0, 1, 5]);
+        golden(Channel::Stream, &Push::Tree(TreeMessage::Graft(ids)), &[FORMAT, 3, 1, 1, 5]);
+        golden(Channel::Stream, &Push::Tree(TreeMessage::Prune), &[FORMAT, 3, 2]);
         golden(Channel::Stream, &Request::Page { after: None }, &[FORMAT, 1, 0]);
         golden(Channel::Stream, &Request::Digest { root: 5 }, &[FORMAT, 2, 5]);
         let have = vec![Summary { key, version, body_hash: 9 }];

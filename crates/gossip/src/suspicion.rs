@@ -70,9 +70,15 @@ pub struct Pace {
 }
 
 impl Judge {
-    /// Whether nothing was heard of anybody since, in a mesh where somebody should have been.
-    pub fn is_deaf_since(&self, since: Instant) -> bool {
-        self.others >= DOUBT_AMONG && self.heard_anybody.is_none_or(|at| at <= since)
+    /// Whether nothing was heard of anybody since, in a mesh where somebody should have been, and not for long.
+    pub fn is_deaf_since(&self, now: Instant, since: Instant) -> bool {
+        let has_heard = self.heard_anybody.is_some_and(|at| at > since);
+        self.others >= DOUBT_AMONG && !has_heard && !self.is_alone(now)
+    }
+
+    /// Whether nobody was heard for so long that we go by what we see, also of those that we try only then.
+    fn is_alone(&self, now: Instant) -> bool {
+        now >= self.heard_anybody.unwrap_or(Instant::START).after(DOUBT_FOR)
     }
 
     /// Whether it would be our own voice that decides, which we have reason not to trust.
@@ -291,10 +297,9 @@ impl Suspicions {
         }
         let has_heard = |heard: Option<Instant>| heard.is_some_and(|at| at > suspicion.since);
         let accusers = suspicion.accusers();
-        if self.parts.self_doubt
-            && (judge.is_deaf_since(suspicion.since) || judge.is_too_sick_for(accusers))
-            && now < suspicion.since.after(DOUBT_FOR)
-        {
+        let is_in_doubt = judge.is_deaf_since(now, suspicion.since)
+            || (judge.is_too_sick_for(accusers) && now < suspicion.since.after(DOUBT_FOR));
+        if self.parts.self_doubt && is_in_doubt && !judge.is_alone(now) {
             return Verdict::Doubtful;
         }
         if accusers >= enough(judge.others) {

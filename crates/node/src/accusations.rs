@@ -6,10 +6,12 @@
 use core::cmp::Ordering;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ringmesh_gossip::codec::Peer;
 use ringmesh_gossip::credit::Credit;
 use ringmesh_gossip::message::{Push, Request};
+use ringmesh_gossip::plumtree::Kept;
 use ringmesh_gossip::probe::Outlook;
 use ringmesh_gossip::suspicion::{ACCUSERS_ENOUGH, Judge, Life, Pace, TakenBack, Verdict, Vote};
 use ringmesh_types::document::Topic;
@@ -46,8 +48,8 @@ const ASK_OTHERS_WITHIN: Duration = Duration::from_millis(200);
 /// What is kept of accusations beside the votes.
 #[derive(Debug, Default)]
 pub(crate) struct Accusations {
-    /// Whom we accused before everybody, in which life.
-    told: BTreeMap<NodeId, Life>,
+    /// Whom we accused before everybody, in which life, since when.
+    told: BTreeMap<NodeId, (Life, Instant)>,
     credit: Credit,
     /// The number of the last statement.
     sequence: u64,
@@ -100,7 +102,7 @@ fn suspect(accusers: usize) -> MemberState {
 
 impl Node {
     /// Our own probe failed, or we looked and got no answer, trying since `begun`: accuse, and tell everybody, the subject
-    /// first of all. Who has heard nobody meanwhile has no reason to think that it is the subject's fault.
+    /// first of all. Who has heard nobody meanwhile, or does not keep up, may be the one at fault and tells nobody.
     pub(crate) fn accuse(&mut self, now: Instant, subject: Peer, begun: Instant) {
         let is_alive = |member: &&Member| Peer::from(member.identity()) == subject;
         let Some(member) = self.members.find(subject.id()).filter(is_alive) else {
@@ -111,17 +113,23 @@ impl Node {
             return;
         }
         let life = member.life();
-        if self.config.parts.self_doubt && self.judge(subject.id()).is_deaf_since(begun) {
-            return;
-        }
         let accusation = self.sealed_accusation(now, subject.id(), life, Evidence::ProbeUnanswered);
         self.count_vote(now, &accusation);
-        if self.config.parts.self_doubt && self.membership.local_health().is_sick() {
-            self.take_all_back(now);
-            return;
+        if self.config.parts.self_doubt {
+            if self.membership.local_health().is_sick() {
+                self.take_all_back(now);
+                return;
+            }
+            if self.judge(subject.id()).is_deaf_since(now, begun) {
+                return;
+            }
         }
-        self.accusations.told.insert(subject.id(), life);
-        self.tell_everybody(accusation);
+        let told = self.accusations.told.entry(subject.id()).or_insert((life, now));
+        if told.0 != life {
+            *told = (life, now);
+        }
+        self.tell_subject(&accusation);
+        self.tell_everybody(now, accusation);
     }
 
     /// A statement of ours, numbered by the wall clock, so that those of the next life have higher numbers.
@@ -147,16 +155,29 @@ impl Node {
         Verified::seal_accusation(accusation, self.publisher.sealer()).into_inner()
     }
 
-    fn tell_everybody(&mut self, accusation: Accusation) {
-        let push = Push::Statements(vec![Statement::Accusation(accusation)]);
-        self.push(self.members.everybody(), Class::Accusation, push);
+    fn tell_everybody(&mut self, now: Instant, accusation: Accusation) {
+        self.spread_news(now, None, 0, &[Kept::Accusation(Arc::new(accusation))]);
+    }
+
+    /// Whoever accuses should tell the subject. A liar would not, so its neighbours do.
+    fn tell_neighbour_accused(&mut self, accusation: &Accusation) {
+        if self.spread.is_linked(accusation.subject) {
+            self.tell_subject(accusation);
+        }
+    }
+
+    fn tell_subject(&mut self, accusation: &Accusation) {
+        if let Some(target) = self.members.find(accusation.subject).map(Member::target) {
+            let push = Push::Statements(vec![Statement::Accusation(accusation.clone())]);
+            self.push(vec![target], Class::Accusation, push);
+        }
     }
 
     /// We hold ourselves to be the one at fault: what we said of others should not count elsewhere.
     fn take_all_back(&mut self, now: Instant) {
-        for (subject, life) in core::mem::take(&mut self.accusations.told) {
+        for (subject, (life, _)) in core::mem::take(&mut self.accusations.told) {
             let taken = self.sealed_accusation(now, subject, life, Evidence::TakenBack);
-            self.tell_everybody(taken);
+            self.tell_everybody(now, taken);
         }
     }
 
@@ -172,8 +193,8 @@ impl Node {
         let taken_back = self.sealed_accusation(now, subject, life, Evidence::TakenBack);
         let taken = self.suspicions.take_back(now, &taken_back, life);
         self.show_taken_back(now, subject, taken, "it answers this agent");
-        if told == Some(life) {
-            self.tell_everybody(taken_back);
+        if told.is_some_and(|(told, _)| told == life) {
+            self.tell_everybody(now, taken_back);
         }
     }
 
@@ -192,26 +213,26 @@ impl Node {
         self.members.find(self.id()).is_some_and(|me| me.clash().is_some())
     }
 
-    /// Counts what another accuser says. Gives it back if it was news.
+    /// Counts what another accuser says. Says whether it was news.
     pub(crate) fn on_accusation(
         &mut self,
         now: Instant,
         source: Source,
         accusation: Verified<Accusation>,
-    ) -> Option<Accusation> {
+    ) -> bool {
         let accusation = accusation.into_inner();
         let is_member = self.members.find(accusation.accuser).is_some_and(Member::is_serving);
         if !is_member || accusation.accuser == accusation.subject {
             self.stats.accusations_void += 1;
-            return None;
+            return false;
         }
         match accusation.evidence {
-            Evidence::TakenBack => self.on_taken_back(now, &accusation).then_some(accusation),
+            Evidence::TakenBack => self.on_taken_back(now, &accusation),
             Evidence::ProbeUnanswered if accusation.subject == self.id() => {
                 self.on_accused_before_all(now, source, &accusation);
-                None
+                false
             }
-            Evidence::ProbeUnanswered => self.on_unanswered(now, source, accusation),
+            Evidence::ProbeUnanswered => self.on_unanswered(now, source, &accusation),
         }
     }
 
@@ -226,29 +247,25 @@ impl Node {
         taken != TakenBack::Nothing
     }
 
-    fn on_unanswered(&mut self, now: Instant, source: Source, accusation: Accusation) -> Option<Accusation> {
+    fn on_unanswered(&mut self, now: Instant, source: Source, accusation: &Accusation) -> bool {
         let members = self.members.len();
         if self.config.parts.self_doubt && self.accusations.credit.is_spent(now, accusation.accuser, members)
         {
             self.stats.accusations_void += 1;
-            return None;
+            // Others may believe it still.
+            self.tell_neighbour_accused(accusation);
+            return false;
         }
-        let is_news = self.count_vote(now, &accusation);
-        let subject = self.members.find(accusation.subject).map(|member| (member.target(), member.state()));
-        match subject {
-            // Whoever accuses should tell the subject; a liar would not.
-            Some((target, MemberState::Suspect { .. })) if is_news => {
-                self.push(
-                    vec![target],
-                    Class::Accusation,
-                    Push::Statements(vec![Statement::Accusation(accusation.clone())]),
-                );
-                if self.is_witness(&accusation) {
+        let is_news = self.count_vote(now, accusation);
+        match self.members.find(accusation.subject).map(Member::state) {
+            Some(MemberState::Suspect { .. }) if is_news => {
+                self.tell_neighbour_accused(accusation);
+                if self.is_witness(accusation) {
                     self.look_at(now, accusation.subject);
                 }
             }
             // Whoever accuses a member that left has missed the leave.
-            Some((_, MemberState::Left)) => {
+            Some(MemberState::Left) => {
                 let left = self.registry.find(accusation.subject, Topic::NODE).cloned();
                 if let Some(left) = left {
                     self.echo(now, source, &left);
@@ -256,7 +273,7 @@ impl Node {
             }
             Some(_) | None => {}
         }
-        is_news.then_some(accusation)
+        is_news
     }
 
     /// Whether we are among those that look for themselves: the first by rendezvous hashing of subject and member, and if
@@ -425,6 +442,21 @@ impl Node {
         self.on_suspicion_due(now, subject);
     }
 
+    /// Where few accuse, and we do, the subject must have heard of it and have had the time to refute. While we held
+    /// ourselves to be the one at fault we told nobody.
+    fn has_had_its_say(&mut self, now: Instant, judge: &Judge, subject: NodeId, accusers: usize) -> bool {
+        let told = self.accusations.told.get(&subject).map(|(_, since)| *since);
+        let needs = self.config.suspicion.min.max(judge.pace.refutes_within);
+        let Some(until) = told.map(|since| since.after(needs)).filter(|until| *until > now) else {
+            return true;
+        };
+        if accusers < ACCUSERS_ENOUGH.min(judge.others) {
+            self.timers.arm(until, Timer::Suspicion(subject));
+            return false;
+        }
+        true
+    }
+
     fn judge(&self, subject: NodeId) -> Judge {
         Judge {
             me: self.id(),
@@ -453,13 +485,14 @@ impl Node {
                 self.suspicions.close(subject);
                 self.set_state(now, subject, MemberState::Alive, "it answers this agent".to_owned());
             }
-            Verdict::Down { accusers } => {
+            Verdict::Down { accusers } if self.has_had_its_say(now, &judge, subject, accusers) => {
                 let cause = format!("{accusers} got no answer from it and it did not refute");
                 self.declare_down(now, subject, cause);
                 if accusers < ACCUSERS_ENOUGH {
                     self.repair_within(now, ASK_OTHERS_WITHIN);
                 }
             }
+            Verdict::Down { .. } => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::RngExt;
 use ringmesh_gossip::bucket::TokenBucket;
 use ringmesh_gossip::message::{PageBuilder, Refusal, Request, Response, Standing};
+use ringmesh_gossip::plumtree::Kept;
 use ringmesh_gossip::suspicion::Life;
 use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::event::{EventKind, Severity};
@@ -167,9 +168,9 @@ impl Contacts {
         self.asked.values().filter_map(recalled).collect()
     }
 
-    /// Whether somebody's catalogue is on its way.
-    pub(crate) fn is_paging(&self) -> bool {
-        self.asked.values().any(|asked| matches!(asked, Asked::Page(..)))
+    /// How many catalogues are on their way.
+    pub(crate) fn pages_under_way(&self) -> usize {
+        self.asked.values().filter(|asked| matches!(asked, Asked::Page(..))).count()
     }
 
     /// Whether a suspect is being looked at.
@@ -539,11 +540,11 @@ impl Node {
         true
     }
 
-    /// Pushes our own documents to everybody: we have just started, and members are known from disk.
-    pub(crate) fn show_ourselves_to_all(&mut self) {
-        for target in self.members.everybody() {
-            self.show_ourselves(target);
-        }
+    /// Spreads our own documents: we have just started, and members are known from disk.
+    pub(crate) fn show_ourselves_to_all(&mut self, now: Instant) {
+        let documents = self.registry.documents_of(self.id());
+        let ours: Vec<Kept> = documents.into_iter().map(Kept::Document).collect();
+        self.spread_news(now, None, 0, &ours);
     }
 
     /// Pushes our own documents to one peer.

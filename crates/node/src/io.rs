@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use ringmesh_gossip::message::{Push, Request, Response};
+use ringmesh_gossip::plumtree::TreeMessage;
 use ringmesh_health::monitor::{EndpointKey, Outcome, ProbeId};
 use ringmesh_health::spec::CheckSpec;
 use ringmesh_types::body::EndpointHealth;
@@ -53,6 +54,23 @@ pub enum Source {
     Answered(NodeId),
     /// Our own disk.
     Disk,
+    /// A neighbour pushed them along the tree.
+    Spread {
+        /// The neighbour.
+        from: NodeId,
+        /// Links that they have passed.
+        hops: u8,
+    },
+}
+
+impl Source {
+    /// The peer that they came from.
+    pub const fn peer(self) -> Option<NodeId> {
+        match self {
+            Self::Pushed(from) | Self::Answered(from) | Self::Spread { from, .. } => Some(from),
+            Self::Disk => None,
+        }
+    }
 }
 
 /// What can come in.
@@ -80,6 +98,13 @@ pub enum Input {
         from: NodeId,
         /// Whose trust is missing.
         speakers: Vec<NodeId>,
+    },
+    /// A neighbour speaks of the tree.
+    Tree {
+        /// The neighbour.
+        from: NodeId,
+        /// What it says.
+        message: TreeMessage,
     },
     /// A peer announced documents that were too large to push.
     Announced {

@@ -15,6 +15,7 @@ mod publisher;
 pub mod registration;
 mod remembered;
 mod repair;
+mod spread;
 mod statements;
 mod view;
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use ringmesh_gossip::message::Push;
+use ringmesh_gossip::plumtree::Kept;
 use ringmesh_health::monitor::{EndpointKey, Plan};
 use ringmesh_types::body::{
     Body, EndpointHealth, ForgetBody, HOLD_MAX, HealthBody, InstanceHealth, ServicesBody, Standing,
@@ -15,7 +15,7 @@ use ringmesh_types::duration;
 use ringmesh_types::event::{EventKind, Severity};
 use ringmesh_types::limits;
 use ringmesh_types::name::{InstanceId, NodeName};
-use ringmesh_types::sealed::{Statement, Verified};
+use ringmesh_types::sealed::Verified;
 use ringmesh_types::service::{HealthState, Instance};
 use ringmesh_types::time::{Instant, WallTime};
 
@@ -407,7 +407,7 @@ impl Node {
             return false;
         };
         match ready {
-            Ok((class, document)) => self.publish(now, class, document),
+            Ok(document) => self.publish(now, document),
             Err(why) => {
                 let name = self.config.name.clone();
                 self.event(now, EventKind::Service, Severity::Warning, name, "", "not published", why);
@@ -416,25 +416,20 @@ impl Node {
         true
     }
 
-    fn publish(&mut self, now: Instant, class: Class, document: Verified<Document>) {
+    fn publish(&mut self, now: Instant, document: Verified<Document>) {
         let Ok(stored) = document.read() else {
             self.stats.documents_refused += 1;
             return;
         };
         self.registry.merge(stored.clone(), |_| Ok(()));
         let stored = stored.into_inner();
-        let Document { key, version, body, .. } = &stored.document;
+        let key = &stored.document.key;
         match &stored.body {
             Body::Node(_) => self.place_self(now, &stored),
             Body::Services(_) | Body::Health(_) => self.view.owner_changed(key.owner),
             Body::Trust | Body::Forget(..) | Body::Opaque => {}
         }
-        let push = if body.len() > limits::PUSH_BODY_BYTES_MAX {
-            Push::Announce(vec![(key.clone(), *version)])
-        } else {
-            Push::Statements(vec![Statement::Document(stored.document.clone())])
-        };
-        self.push(self.members.everybody(), class, push);
+        self.spread_news(now, None, 0, &[Kept::Document(stored)]);
     }
 
     fn on_beat(&mut self, now: Instant, ticket: Ticket, id: &InstanceId) {

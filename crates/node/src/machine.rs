@@ -36,6 +36,7 @@ use crate::publisher::Publisher;
 use crate::registration::{RawRegistration, SavedState};
 use crate::remembered::Remembered;
 use crate::repair::Repair;
+use crate::spread::Spread;
 use crate::view::{Source, ViewBuilder};
 
 /// What a node is and how it behaves.
@@ -135,6 +136,8 @@ pub(crate) enum Timer {
     Look,
     Repair,
     Publish,
+    Announce,
+    Graft,
     Save,
 }
 
@@ -167,6 +170,7 @@ pub struct Node {
     pub(crate) contacts: Contacts,
     pub(crate) remembered: Remembered,
     pub(crate) repair: Repair,
+    pub(crate) spread: Spread,
     pub(crate) local: Local,
     pub(crate) view: ViewBuilder,
     pub(crate) timers: Timers<Timer>,
@@ -222,6 +226,7 @@ impl Node {
             contacts: Contacts::new(now, seeds.collect()),
             remembered: Remembered::default(),
             repair: Repair::default(),
+            spread: Spread::new(id, config.zone.clone()),
             local: Local::new(&config, &restored.registrations),
             view: ViewBuilder::new(config.cluster.clone()),
             timers: Timers::default(),
@@ -265,6 +270,11 @@ impl Node {
     /// What was counted.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// What was counted of how news spreads.
+    pub fn spread_stats(&self) -> ringmesh_gossip::plumtree::Stats {
+        self.spread.stats()
     }
 
     /// What the failure detector counted.
@@ -316,6 +326,7 @@ impl Node {
             Input::Statements { source, statements } => self.on_statements(now, source, statements),
             Input::TrustWanted { from, speakers } => self.on_trust_wanted(now, from, speakers),
             Input::Announced { from, documents } => self.on_announced(now, from, documents),
+            Input::Tree { from, message } => self.on_tree_message(now, from, message),
             Input::Request { from, addr, ticket, request } => {
                 self.on_request(now, from, addr, ticket, request);
             }
@@ -395,6 +406,8 @@ impl Node {
             Timer::Look => self.on_look_due(now),
             Timer::Repair => self.on_repair_due(now),
             Timer::Publish => {}
+            Timer::Announce => self.on_announce_due(),
+            Timer::Graft => self.on_graft_due(now),
             Timer::Save => self.on_save_due(now),
         }
     }

@@ -201,7 +201,7 @@ impl Members {
         self.all.iter().find(|member| member.name() == name)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> + Clone {
         self.all.iter()
     }
 
@@ -235,11 +235,6 @@ impl Members {
     /// Members besides `subject` that are in answers, this node included: those who could accuse it.
     pub(crate) fn possible_accusers(&self, subject: NodeId) -> usize {
         self.all.iter().filter(|member| member.id != subject && member.is_serving()).count()
-    }
-
-    /// Where a push to everybody goes.
-    pub(crate) fn everybody(&self) -> Vec<Target> {
-        self.serving_others().map(Member::target).collect()
     }
 
     /// Up to `count` random serving others that are not in `except`.

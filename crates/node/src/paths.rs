@@ -23,6 +23,11 @@ impl Paths {
         }
     }
 
+    /// The round-trip time that 99 of 100 answers from `zone` took at most, if it is known.
+    pub(crate) fn p99(&self, zone: &ZoneName) -> Option<Duration> {
+        self.zones.get(zone)?.p99()
+    }
+
     /// How long to wait for an answer from `zone`, at most `longest`.
     pub(crate) fn wait(&self, zone: &ZoneName, longest: Duration) -> Duration {
         self.zones.get(zone).map_or(longest, |trips| trips.wait(longest))

@@ -74,7 +74,7 @@ impl Publisher {
         &mut self,
         now: Instant,
         epoch: Epoch,
-    ) -> Option<Result<(Class, Verified<Document>), SealError>> {
+    ) -> Option<Result<Verified<Document>, SealError>> {
         for (topic, line) in &mut self.lines {
             let Some(body) = line.waiting.as_ref() else {
                 continue;
@@ -95,9 +95,7 @@ impl Publisher {
                 body: body.into(),
                 seal: Seal([0; 64]),
             };
-            return Some(
-                Verified::seal_document(document, &*self.sealer).map(|document| (line.class, document)),
-            );
+            return Some(Verified::seal_document(document, &*self.sealer));
         }
         None
     }
@@ -132,7 +130,7 @@ mod tests {
 
     fn take(publisher: &mut Publisher, millis: u64) -> Option<u8> {
         let taken = publisher.take_ready(Instant::from_millis(millis), Epoch(1))?;
-        Some(taken.expect("small").1.get().body[0])
+        Some(taken.expect("small").get().body[0])
     }
 
     #[test]
@@ -163,7 +161,7 @@ mod tests {
         publisher.want(Topic::of(Topic::HEALTH), Class::Health, vec![1]);
         assert_eq!(take(&mut publisher, 0), Some(1));
         publisher.want_all_again();
-        let again = publisher.take_ready(Instant::START, Epoch(2)).expect("waits").expect("small").1;
+        let again = publisher.take_ready(Instant::START, Epoch(2)).expect("waits").expect("small");
         assert_eq!(again.get().version, Version { epoch: Epoch(2), sequence: 1 });
     }
 }

@@ -110,7 +110,7 @@ impl Node {
         for id in self.remembered.unconfirmed.keys() {
             self.registry.set_live(*id, false);
         }
-        self.show_ourselves_to_all();
+        self.show_ourselves_to_all(now);
     }
 
     /// This agent was stopped for so long and goes on.
@@ -155,9 +155,13 @@ impl Node {
         }
         self.remembered.due = now.after(AGAIN_AFTER);
         self.timers.arm(self.remembered.due, Timer::Look);
-        if self.remembered.wants_page(now) && !self.contacts.is_paging() {
-            let peer = self.members.some(&mut self.rng, 1, &[]).first().copied();
-            if let Some(peer) = peer {
+        if self.remembered.wants_page(now) {
+            // Who is doubted may be dead, and then its catalogue does not come: whoever is not is asked beside it.
+            let doubted: Vec<NodeId> = self.remembered.unconfirmed.keys().copied().collect();
+            let sure = self.members.some(&mut self.rng, 1, &doubted).first().copied();
+            let peer = sure.or_else(|| self.members.some(&mut self.rng, 1, &[]).first().copied());
+            let most = usize::from(sure.is_some());
+            if let Some(peer) = peer.filter(|_| self.contacts.pages_under_way() <= most) {
                 self.ask_page(peer, None);
             }
         }

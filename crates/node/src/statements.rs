@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use ringmesh_gossip::message::Push;
+use ringmesh_gossip::plumtree::Kept;
 use ringmesh_gossip::registry::Merge;
 use ringmesh_types::body::{Body, ForgetBody, HOLD_MAX, HealthBody, NodeBody, Standing};
 use ringmesh_types::document::Topic;
@@ -19,9 +20,8 @@ use ringmesh_types::time::Instant;
 use crate::io::{Class, Output, Source, Target};
 use crate::machine::{Node, Timer};
 use crate::members::Member;
+use crate::spread::kept;
 
-/// News is passed on to this many members besides those that its origin told.
-const FORWARD_TO: usize = 3;
 /// How long a Down or Left member is remembered.
 const REAP_AFTER: Duration = Duration::from_secs(86_400);
 /// Who is to be dropped is looked for this often.
@@ -47,39 +47,49 @@ enum Arrival {
 impl Node {
     pub(crate) fn on_statements(&mut self, now: Instant, source: Source, statements: Vec<VerifiedStatement>) {
         let mut news = Vec::new();
-        let mut class = Class::Bulk;
-        let is_handed_on = matches!(source, Source::Pushed(_));
+        let (mut fresh, mut repeated) = (0, Vec::new());
         for statement in statements {
-            let statement = match statement {
-                VerifiedStatement::Document(document) => {
-                    let news = self.on_document(now, source, document).filter(|_| is_handed_on);
-                    news.map(|stored| Statement::Document(stored.document.clone()))
-                }
+            let kept = kept(&statement);
+            let is_fresh = match (source, &kept) {
+                (Source::Spread { from, .. }, Some(kept)) => self.is_fresh(kept, from),
+                _ => true,
+            };
+            if is_fresh {
+                fresh += 1;
+            } else {
+                repeated.extend(kept.as_ref().map(Kept::id));
+            }
+            let is_news = match statement {
+                VerifiedStatement::Document(document) => self.on_document(now, source, document).is_some(),
                 VerifiedStatement::Accusation(accusation) => {
-                    self.on_accusation(now, source, accusation).map(Statement::Accusation)
+                    is_fresh && self.on_accusation(now, source, accusation)
                 }
                 VerifiedStatement::Unreadable(owner, why) => {
                     self.refuse(now, source, owner, why);
-                    None
+                    false
                 }
             };
-            if let Some(statement) = statement.filter(is_small) {
-                class = class.min(class_of(&statement));
-                news.push(statement);
-            }
+            news.extend(kept.filter(|_| is_news));
         }
-        if let Source::Pushed(from) = source {
+        if let Some(from) = source.peer() {
             self.accusations.note_heard(now, from);
-            self.forward(from, class, news);
         }
-    }
-
-    fn forward(&mut self, from: NodeId, class: Class, news: Vec<Statement>) {
-        let Some(speaker) = news.first().map(Statement::speaker) else {
-            return;
+        let hops = match source {
+            Source::Spread { from, hops } => {
+                self.on_spread(from, hops, fresh, &repeated);
+                hops
+            }
+            Source::Pushed(_) => 0,
+            // What was missed before is no news to others, but for what is told by name only.
+            Source::Answered(_) => {
+                news.retain(|kept| !is_small(&kept.statement()));
+                0
+            }
+            Source::Disk => return,
         };
-        let to = self.members.some(&mut self.rng, FORWARD_TO, &[from, speaker]);
-        self.push(to, class, Push::Statements(news));
+        if !news.is_empty() {
+            self.spread_news(now, source.peer(), hops.saturating_add(1), &news);
+        }
     }
 
     pub(crate) fn push(&mut self, to: Vec<Target>, class: Class, push: Push) {
@@ -160,10 +170,7 @@ impl Node {
 
     fn refuse(&mut self, now: Instant, source: Source, owner: NodeId, why: String) {
         self.stats.documents_refused += 1;
-        let from = match source {
-            Source::Pushed(from) | Source::Answered(from) => from,
-            Source::Disk => owner,
-        };
+        let from = source.peer().unwrap_or(owner);
         let name = self.name_of(owner);
         self.reject(now, from, format!("a document of {name} is refused: {why}"));
     }
@@ -193,9 +200,7 @@ impl Node {
 
     /// Whom to tell that it is behind, if it is a member that serves and not too many were told just now.
     fn may_echo_to(&mut self, now: Instant, source: Source) -> Option<Target> {
-        let (Source::Pushed(from) | Source::Answered(from)) = source else {
-            return None;
-        };
+        let from = source.peer()?;
         let target = self.members.find(from).filter(|member| member.is_serving()).map(Member::target);
         target.filter(|_| self.contacts.may_echo(now))
     }
@@ -333,6 +338,7 @@ impl Node {
             Some(before) => before.after(now, said.clone()),
             None => Member::new(now, said.clone()),
         };
+        self.spread.member_changed(owner, &member.body().zone, member.state());
         self.members.insert(member);
         self.view.member_changed(owner);
     }
@@ -420,7 +426,8 @@ impl Node {
             return;
         }
         member.set_state(now, state, &cause);
-        let name = member.name().clone();
+        let (name, zone) = (member.name().clone(), member.body().zone.clone());
+        self.spread.member_changed(id, &zone, state);
         self.view.member_changed(id);
         self.local.is_view_unsaved |= !state.is_serving();
         let severity = if matches!(state, MemberState::Down) { Severity::Warning } else { Severity::Info };
@@ -460,6 +467,7 @@ impl Node {
         let (name, state, identity) = (member.name().clone(), member.state(), member.identity());
         self.membership.remove(now, identity);
         self.members.remove(subject);
+        self.spread.member_dropped(subject);
         self.local.is_view_unsaved = true;
         self.registry.forget(subject, floor);
         self.view.member_changed(subject);
@@ -504,11 +512,11 @@ fn vet_body(
     }
 }
 
-fn is_small(statement: &Statement) -> bool {
+pub(crate) fn is_small(statement: &Statement) -> bool {
     statement.bytes() <= limits::PUSH_BODY_BYTES_MAX + 128
 }
 
-fn class_of(statement: &Statement) -> Class {
+pub(crate) fn class_of(statement: &Statement) -> Class {
     match statement {
         Statement::Accusation(_) => Class::Accusation,
         Statement::Document(document) => match document.key.topic.as_str() {

@@ -53,7 +53,7 @@ fn an_agent_that_is_frozen_obeys_and_restarts_in_its_turn_when_it_runs_on() {
         at = "5s"
         fault = "pause"
         who = "node-2"
-        for = "3s"
+        for = "1500ms"
         [[timeline]]
         at = "5s"
         fault = "roll"
@@ -64,20 +64,20 @@ fn an_agent_that_is_frozen_obeys_and_restarts_in_its_turn_when_it_runs_on() {
         that = "seen"
         who = "node-2"
         state = "Holding"
-        at = "8200ms"
+        at = "6700ms"
         [[expect]]
         that = "seen"
         who = "node-3"
         state = "Alive"
-        at = "8900ms"
+        at = "7400ms"
         [[expect]]
         that = "seen"
         who = "node-3"
         state = "Holding"
-        at = "9200ms"
+        at = "7700ms"
         [[expect]]
         that = "converged"
-        by = "12s"
+        by = "10500ms"
         "#,
     );
     assert_eq!(outcome.failures, []);

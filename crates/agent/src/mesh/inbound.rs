@@ -210,6 +210,13 @@ async fn read_push(mesh: Arc<Mesh>, mut stream: RecvStream, peer: NodeId) {
         Ok(Push::Statements(statements)) => {
             let _ = mesh.doors.gate.send(Batch { source: Source::Pushed(peer), statements }).await;
         }
+        Ok(Push::Spread { hops, statements }) => {
+            let source = Source::Spread { from: peer, hops };
+            let _ = mesh.doors.gate.send(Batch { source, statements }).await;
+        }
+        Ok(Push::Tree(message)) => {
+            let _ = mesh.doors.bulk.send(Input::Tree { from: peer, message }).await;
+        }
         Ok(Push::Announce(documents)) => {
             let _ = mesh.doors.bulk.send(Input::Announced { from: peer, documents }).await;
         }

@@ -67,6 +67,10 @@ impl World {
             Message::Push(bytes) => match wire::decode(Channel::Stream, &bytes) {
                 Ok(Push::Statements(statements)) => self.admit(host, Source::Pushed(peer), statements),
                 Ok(Push::Announce(documents)) => self.input(host, Input::Announced { from: peer, documents }),
+                Ok(Push::Spread { hops, statements }) => {
+                    self.admit(host, Source::Spread { from: peer, hops }, statements);
+                }
+                Ok(Push::Tree(message)) => self.input(host, Input::Tree { from: peer, message }),
                 Err(_) => {}
             },
             Message::Request(life, theirs, bytes) => {
@@ -112,8 +116,7 @@ impl World {
             let statements = core::mem::replace(&mut admission.admitted, rest);
             self.input(host, Input::Statements { source, statements });
         }
-        if let (Source::Pushed(from) | Source::Answered(from), false) = (source, admission.wanted.is_empty())
-        {
+        if let (Some(from), false) = (source.peer(), admission.wanted.is_empty()) {
             let speakers = admission.wanted.into_iter().collect();
             self.input(host, Input::TrustWanted { from, speakers });
         }
