@@ -28,7 +28,7 @@ use crate::clock::{Clock, wall_now};
 use crate::config::{Cidr, Config, DeclaredService, Seed};
 use crate::disk::{self, Remembered, Store, StoreError};
 use crate::dns_server::{self, DnsHandler};
-use crate::driver::{self, Driver, Published};
+use crate::driver::{self, Driver, Published, all_stats};
 use crate::events::Recorder;
 use crate::gate::{self, GateStats};
 use crate::http::{self, Api};
@@ -118,7 +118,7 @@ pub async fn run(
     let snapshot = Arc::new(ArcSwap::new(node.snapshot(clock.now())));
     let published = Arc::new(Published {
         snapshot: snapshot.clone(),
-        stats: ArcSwap::from_pointee((node.stats(), node.membership_stats())),
+        stats: ArcSwap::from_pointee(all_stats(&node)),
         root: AtomicU64::new(node.root_digest()),
         documents: AtomicU64::new(node.documents() as u64),
         turns: AtomicU64::new(0),

@@ -61,7 +61,7 @@ pub struct Published {
     /// The read model.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The node's counters, as of its last turn.
-    pub stats: ArcSwap<(Stats, ringmesh_gossip::membership::Stats)>,
+    pub stats: ArcSwap<AllStats>,
     /// The root digest, as of its last turn.
     pub root: AtomicU64,
     /// How many documents are kept.
@@ -174,7 +174,7 @@ impl Driver {
     fn publish(&mut self, now: Instant) {
         self.is_view_dirty = false;
         self.published.snapshot.store(self.node.snapshot(now));
-        self.published.stats.store(Arc::new((self.node.stats(), self.node.membership_stats())));
+        self.published.stats.store(Arc::new(all_stats(&self.node)));
         self.published.root.store(self.node.root_digest(), Ordering::Relaxed);
         self.published.documents.store(self.node.documents() as u64, Ordering::Relaxed);
         let took = self.clock.now().since(now);
@@ -220,6 +220,13 @@ impl Driver {
             Output::Stop => self.is_stopping = true,
         }
     }
+}
+
+/// The counters of the node, of its failure detector, and of how its news spreads.
+pub type AllStats = (Stats, ringmesh_gossip::membership::Stats, ringmesh_gossip::plumtree::Stats);
+
+pub(crate) fn all_stats(node: &Node) -> AllStats {
+    (node.stats(), node.membership_stats(), node.spread_stats())
 }
 
 fn name_of(input: &Input) -> &'static str {

@@ -55,7 +55,7 @@ fn members(page: &mut Page, api: &Api) {
 
 fn node(page: &mut Page, api: &Api) {
     let stats = api.published.stats.load();
-    let (node, membership) = (&stats.0, &stats.1);
+    let (node, membership, spread) = (&stats.0, &stats.1, &stats.2);
     for (name, help, value) in [
         ("node_impostors_total", "Packets whose sender is not who its certificate says.", node.impostors),
         ("node_undecodable_total", "Packets that did not decode.", node.undecodable),
@@ -76,6 +76,10 @@ fn node(page: &mut Page, api: &Api) {
             "Questions not asked because too many were under way.",
             node.questions_dropped,
         ),
+        ("spread_fresh_total", "Statements that came along the tree and were news.", spread.fresh),
+        ("spread_repeated_total", "Statements that came along the tree and were known.", spread.repeated),
+        ("spread_prunes_total", "Links that were made lazy.", spread.prunes),
+        ("spread_grafts_total", "Statements that had to be asked for.", spread.grafts),
         ("probes_failed_total", "Probes of members that were not answered.", membership.probes_failed),
         (
             "claims_removed_total",
@@ -91,6 +95,8 @@ fn node(page: &mut Page, api: &Api) {
         "Statements whose seal, size or trust was wrong.",
         &api.gate.rejected,
     );
+    let hops = u64::from(spread.hops_max);
+    page.add("spread_hops_max", "gauge", "Links that news passed at most to come here.", hops);
     let health = u64::from(membership.local_health);
     page.add(
         "node_local_health",
