@@ -59,6 +59,11 @@ pub(crate) struct Accusations {
 }
 
 impl Accusations {
+    /// A member is Down or has left: nothing that we said of it needs to be taken back any more.
+    pub(crate) fn settle(&mut self, subject: NodeId) {
+        self.told.remove(&subject);
+    }
+
     /// Something came from a member.
     pub(crate) fn note_heard(&mut self, now: Instant, from: NodeId) {
         if let [Some((last, _)), _] = self.heard

@@ -8,6 +8,7 @@ use ringmesh_gossip::message::Push;
 use ringmesh_gossip::overlay::Overlay;
 use ringmesh_gossip::plumtree::{IDS_MAX, Kept, Plumtree, StatementId, Stats, TreeMessage};
 use ringmesh_types::ids::NodeId;
+use ringmesh_types::limits;
 use ringmesh_types::name::ZoneName;
 use ringmesh_types::sealed::{Statement, VerifiedStatement};
 use ringmesh_types::snapshot::MemberState;
@@ -189,7 +190,13 @@ impl Node {
             }
             TreeMessage::Graft(ids) => {
                 let found = self.spread.tree.on_graft(from, &ids);
-                let statements: Vec<Statement> = found.iter().map(Kept::statement).collect();
+                let mut bytes = 0;
+                let is_room = |statement: &Statement| {
+                    bytes += statement.bytes();
+                    bytes <= limits::PAGE_BYTES
+                };
+                let statements: Vec<Statement> =
+                    found.iter().map(Kept::statement).take_while(is_room).collect();
                 let to = self.targets(&[from]);
                 if !statements.is_empty() {
                     self.push(to, Class::Health, Push::Spread { hops: 1, statements });

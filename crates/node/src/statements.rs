@@ -401,6 +401,7 @@ impl Node {
         let (identity, incarnation) = (member.identity(), member.incarnation());
         self.membership.apply_down(now, identity, incarnation);
         self.remembered.settle(subject);
+        self.accusations.settle(subject);
         self.registry.set_live(subject, false);
         self.suspicions.close(subject);
         for cleared in self.suspicions.withdraw(subject) {
