@@ -1,9 +1,8 @@
 //! Who is accused of not answering, by us and by others, and what comes of it.
 //!
-//! Whoever gets no answer accuses before everybody. The first accusation makes [`WITNESSES`] others look for themselves,
+//! Whoever gets no answer accuses before everybody. The first accusation makes witnesses look for themselves,
 //! over a stream. Votes are counted by [`ringmesh_gossip::suspicion`]; this says which votes there are.
 
-use core::cmp::Ordering;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,18 +18,16 @@ use ringmesh_types::ids::NodeId;
 use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified};
 use ringmesh_types::snapshot::MemberState;
 use ringmesh_types::time::Instant;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::contacts::Asked;
 use crate::io::{Class, Source, Ticket};
 use crate::machine::{Node, NodeConfig, Timer};
 use crate::members::{Member, Members};
 use crate::paths::Paths;
+use crate::witnesses::is_witness;
 
 /// At most one refutation in this time: a liar cannot make us shout.
 const REFUTE_EVERY: Duration = Duration::from_millis(200);
-/// So many members look for themselves when somebody is accused first.
-const WITNESSES: usize = 3;
 /// How long a suspect has to answer who looks, at least and at most: a stream sends again four times in the shorter time.
 const LOOK_FOR: (Duration, Duration) = (Duration::from_millis(750), Duration::from_secs(3));
 /// In between so many times as long as its answer to a probe is waited for.
@@ -281,35 +278,16 @@ impl Node {
         is_news
     }
 
-    /// Whether we are among those that look for themselves: the first by rendezvous hashing of subject and member, and if
-    /// none of them is in another zone than the subject, the first that is instead of the last.
     fn is_witness(&self, accusation: &Accusation) -> bool {
-        if !self.config.parts.witnesses {
-            return false;
-        }
         let subject = accusation.subject;
         let Some(home) = self.members.find(subject).map(|member| &member.body().zone) else {
             return false;
         };
-        let rank = |id: NodeId| xxh3_64_with_seed(id.as_bytes(), subject.as_u64());
         let may_look = |member: &&Member| {
             member.is_serving() && member.id() != subject && member.id() != accusation.accuser
         };
-        let ours = rank(self.id());
-        let (mut before, mut elsewhere, mut elsewhere_before) = (0, 0, 0);
-        for member in self.members.iter().filter(may_look) {
-            let is_before = rank(member.id()) < ours;
-            let is_elsewhere = member.body().zone != *home;
-            before += usize::from(is_before);
-            elsewhere += usize::from(is_elsewhere);
-            elsewhere_before += usize::from(is_before && is_elsewhere);
-        }
-        let is_elsewhere = self.config.zone != *home;
-        match before.cmp(&(WITNESSES - 1)) {
-            Ordering::Less => true,
-            Ordering::Equal => is_elsewhere || elsewhere_before > 0 || elsewhere == 0,
-            Ordering::Greater => is_elsewhere && elsewhere_before == 0,
-        }
+        let all = self.members.iter().filter(may_look).map(|member| (member.id(), &member.body().zone));
+        self.config.parts.witnesses && is_witness(self.id(), subject, home, all)
     }
 
     /// Looks at a suspect ourselves, over a stream, which survives loss.

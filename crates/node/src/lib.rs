@@ -18,5 +18,6 @@ mod repair;
 mod spread;
 mod statements;
 mod view;
+mod witnesses;
 
 pub use machine::{Node, NodeConfig, Restored, Stats};
