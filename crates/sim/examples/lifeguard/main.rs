@@ -1,7 +1,7 @@
 //! Lifeguard's interval experiment (Dadgar, Phillips, Currey, DSN 2018, section V): members that are slow for D, free for I,
 //! C of them at once. Counts healthy members that are declared Down, and how fast a true crash is known, for plain SWIM
-//! and for Ringmesh with each of its parts. Writes a table and a chart:
-//! `cargo run --release -p ringmesh-sim --example lifeguard -- [--nodes 128|1000] [--seeds 8] [--only NAME] [--quick] [OUT.md]`.
+//! and for Ringmesh with each of its parts. Prints a line for each system:
+//! `cargo run --release -p ringmesh-sim --example lifeguard -- [--nodes N] [--seeds N] [--only NAME] [--quick] [--detailed]`.
 
 mod cell;
 mod ours;
