@@ -30,6 +30,7 @@ use crate::disk::{self, Remembered, Store, StoreError};
 use crate::dns_server::{self, DnsHandler};
 use crate::driver::{self, Driver, Published, all_stats};
 use crate::events::Recorder;
+use crate::followers::Followers;
 use crate::gate::{self, GateStats};
 use crate::http::{self, Api};
 use crate::mesh::{Doors, Mesh, MeshError};
@@ -76,6 +77,7 @@ pub async fn run(
     let clock = Clock::start();
     raise_file_limit();
     let recorder = Arc::new(Recorder::default());
+    let followers = Arc::new(Followers::default());
     let store = Store::open(&config.node.data_dir)?;
     let credentials = credentials(&config, &store)?;
     let mut remembered = store.remember(|why| tracing::warn!(why, "a file of an earlier life"))?;
@@ -119,6 +121,7 @@ pub async fn run(
     let published = Arc::new(Published {
         snapshot: snapshot.clone(),
         stats: ArcSwap::from_pointee(all_stats(&node)),
+        agreed_ms: core::array::from_fn(|_| AtomicU64::new(0)),
         root: AtomicU64::new(node.root_digest()),
         documents: AtomicU64::new(node.documents() as u64),
         turns: AtomicU64::new(0),
@@ -150,6 +153,7 @@ pub async fn run(
         handle,
         published: published.clone(),
         recorder: recorder.clone(),
+        followers: followers.clone(),
         zone,
         mesh: mesh.clone(),
         gate: gate_stats,
@@ -185,11 +189,13 @@ pub async fn run(
         stop,
         published,
         recorder,
+        followers,
         waiting: HashMap::new(),
         tickets: 0,
         probes: driver::probe_permits(),
         is_view_dirty: true,
         next_publish: Instant::START,
+        next_stats: Instant::START,
         is_stopping: false,
     };
     driver.run().await;

@@ -375,6 +375,7 @@ mod tests {
     fn snapshot() -> Snapshot {
         let address = IpAddr::from([10, 0, 0, 1]);
         let local = Arc::new(MemberView {
+            demoted: None,
             name: "a".parse().expect("a name"),
             identity: Identity {
                 id: NodeId::from_bytes([0; 8]),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use ringmesh_gossip::registry::BUCKETS;
 use ringmesh_node::io::{Command, CommandError, CommandErrorKind, Input, Output, Persist, Ticket};
 use ringmesh_node::{Node, Stats};
 use ringmesh_types::snapshot::Snapshot;
@@ -14,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::{Clock, wall_now};
 use crate::events::Recorder;
+use crate::followers::Followers;
 use crate::mesh::Mesh;
 use crate::probes;
 
@@ -23,6 +25,8 @@ const SLOW_TURN: Duration = Duration::from_millis(100);
 const PUBLISH_EVERY: Duration = Duration::from_millis(5);
 /// While changes pour in, building views takes one part in so many of the time.
 const PUBLISH_SHARE: u32 = 5;
+/// Counters are published at most this often.
+const STATS_EVERY: Duration = Duration::from_secs(1);
 /// The wall clock is looked at this often.
 const WALL_EVERY: Duration = Duration::from_secs(10);
 /// Probes under way at most.
@@ -60,8 +64,11 @@ impl Handle {
 pub struct Published {
     /// The read model.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The node's counters, as of its last turn.
+    /// The node's counters, as of a second ago at most.
     pub stats: ArcSwap<AllStats>,
+    /// When a member last agreed with what is known here, by bucket ([`ringmesh_gossip::registry::bucket`]), in unix
+    /// milliseconds; 0 if none did yet.
+    pub agreed_ms: [AtomicU64; BUCKETS],
     /// The root digest, as of its last turn.
     pub root: AtomicU64,
     /// How many documents are kept.
@@ -85,11 +92,13 @@ pub(crate) struct Driver {
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) published: Arc<Published>,
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) followers: Arc<Followers>,
     pub(crate) waiting: HashMap<Ticket, oneshot::Sender<Result<String, CommandError>>>,
     pub(crate) tickets: u64,
     pub(crate) probes: Arc<Semaphore>,
     pub(crate) is_view_dirty: bool,
     pub(crate) next_publish: Instant,
+    pub(crate) next_stats: Instant,
     pub(crate) is_stopping: bool,
 }
 
@@ -169,12 +178,24 @@ impl Driver {
         if self.is_view_dirty && now >= self.next_publish {
             self.publish(now);
         }
+        if now >= self.next_stats {
+            self.next_stats = now.after(STATS_EVERY);
+            self.publish_stats(now);
+        }
+    }
+
+    fn publish_stats(&self, now: Instant) {
+        self.published.stats.store(Arc::new(all_stats(&self.node)));
+        let wall = wall_now();
+        for (published, agreed) in self.published.agreed_ms.iter().zip(self.node.agreed()) {
+            let ms = if *agreed == Instant::START { 0 } else { wall.before(now.since(*agreed)).as_unix_millis() };
+            published.store(ms, Ordering::Relaxed);
+        }
     }
 
     fn publish(&mut self, now: Instant) {
         self.is_view_dirty = false;
         self.published.snapshot.store(self.node.snapshot(now));
-        self.published.stats.store(Arc::new(all_stats(&self.node)));
         self.published.root.store(self.node.root_digest(), Ordering::Relaxed);
         self.published.documents.store(self.node.documents() as u64, Ordering::Relaxed);
         let took = self.clock.now().since(now);
@@ -215,6 +236,7 @@ impl Driver {
             }
             Output::ViewChanged => self.is_view_dirty = true,
             Output::Event(event) => self.recorder.record(event),
+            Output::Presence(changes) => self.followers.tell(wall_now(), changes),
             Output::Rejected { from, reason } => tracing::debug!(peer = %from, reason, "rejected"),
             Output::Disconnect(id) => self.mesh.disconnect(id),
             Output::Stop => self.is_stopping = true,

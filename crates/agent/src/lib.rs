@@ -8,6 +8,7 @@ pub mod disk;
 pub mod dns_server;
 pub mod driver;
 pub mod events;
+mod followers;
 pub mod gate;
 pub mod http;
 pub mod mesh;

@@ -267,6 +267,7 @@ mod tests {
             check_no_data(&format!("{name} AAAA"));
         }
         check_in("b passing v6", "sip AAAA", "NoError aa | AAAA 2001:db8::2 | - | -");
+        check_in("a passing flapping; c passing", "sip A", "NoError aa | A 10.0.0.3 | - | -");
         check_in("a greylisted; c passing", "sip A", "NoError aa | A 10.0.0.3 | - | -");
     }
 

@@ -216,7 +216,10 @@ fn reason(snapshot: &Snapshot, candidate: &Candidate<'_>) -> String {
     match (candidate.verdict, candidate.floor) {
         (Verdict::Out(reason), _) => reason.to_string(),
         (Verdict::In { .. }, Some(floor)) => format!("{nearness}; {floor}"),
-        (Verdict::In { .. }, None) => format!("{}, {nearness}", candidate.health.state),
+        (Verdict::In { .. }, None) => match member.demoted {
+            Some(demoted) => format!("{}, {nearness}; {demoted}", candidate.health.state),
+            None => format!("{}, {nearness}", candidate.health.state),
+        },
     }
 }
 
@@ -261,6 +264,13 @@ mod tests {
             None,
             "SRV NOERROR: b 20 1.00 passing, same region; c 30 0.75 passing, elsewhere; \
              e 30 0.25 passing, elsewhere; d 130 1.00 greylisted, elsewhere; a failing",
+        );
+        check(
+            "a passing; b passing down spared",
+            "_sip._udp.sip",
+            None,
+            "SRV NOERROR: a 10 1.00 passing, same zone; b 220 1.00 passing, same region; \
+             too many went Down at once: its instances come last, for a minute at most",
         );
         check(
             "a passing; b passing tcp",

@@ -218,7 +218,7 @@ impl Lookup<'_> {
         let family: Vec<_> =
             candidates.iter().copied().filter(|one| kind.holds(one.endpoint.address)).collect();
         let mut hosts = selection::distinct(&family, |one| one.endpoint.address);
-        selection::drop_greylisted(&mut hosts);
+        selection::drop_last(&mut hosts);
         let drawn = selection::draw(&hosts, ADDRESSES_MAX, self.draw);
         self.answers(drawn.iter().map(|one| records::address(one.endpoint.address)))
     }

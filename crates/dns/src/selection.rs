@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::name::{InstanceId, NodeName, ProtocolName, ZoneName};
 use ringmesh_types::service::{Endpoint, HealthState, Transport};
-use ringmesh_types::snapshot::{InstanceView, MemberState, ServiceView, Snapshot};
+use ringmesh_types::snapshot::{Demotion, InstanceView, MemberState, ServiceView, Snapshot};
 use ringmesh_types::time::WallTime;
 
 const SAME_ZONE: u16 = 10;
@@ -21,6 +21,8 @@ const ACCUSED: u16 = 5;
 const ACCUSERS_THAT_COUNT: u16 = 2;
 /// Added for greylisted endpoints, so that all passing ones come first, wherever they are.
 const GREYLISTED: u16 = 100;
+/// Added for those on nodes that flap, or that are Down and spared: they come after the greylisted.
+const DEMOTED: u16 = 200;
 
 /// Which endpoints a question is about; what is `None` does not matter to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -179,9 +181,11 @@ pub fn distinct<'a, K: Ord>(
     served
 }
 
-/// Drops greylisted candidates if others remain: an address record has no priority by which they could come last.
-pub fn drop_greylisted(candidates: &mut Vec<Candidate<'_>>) {
-    let is_better = |candidate: &Candidate<'_>| candidate.health.state != HealthState::Greylisted;
+/// Drops candidates that come last if others remain: an address record has no priority by which they could.
+pub fn drop_last(candidates: &mut Vec<Candidate<'_>>) {
+    let is_better = |candidate: &Candidate<'_>| {
+        candidate.health.state != HealthState::Greylisted && candidate.instance.member.demoted.is_none()
+    };
     if candidates.iter().any(is_better) {
         candidates.retain(is_better);
     }
@@ -247,7 +251,7 @@ fn standing(instance: &InstanceView, endpoint: &Endpoint, state: HealthState, fi
     if instance.is_draining {
         return Standing::Spare(Floor::Draining);
     }
-    if !instance.member.state.is_serving() {
+    if !instance.member.state.is_serving() && instance.member.demoted != Some(Demotion::Spared) {
         return Standing::Spare(Floor::Down);
     }
     match state {
@@ -290,6 +294,9 @@ fn served(snapshot: &Snapshot, instance: &InstanceView, state: HealthState) -> V
     }
     if state == HealthState::Greylisted {
         priority += GREYLISTED;
+    }
+    if member.demoted.is_some() {
+        priority += DEMOTED;
     }
     Verdict::In { priority, weight: instance.instance.weight }
 }
@@ -347,6 +354,14 @@ mod tests {
     #[test]
     fn healthy_endpoints_are_served_by_nearness() {
         check("a passing; b passing; c passing", &Filter::default(), "a 10 100; b 20 100; c 30 100");
+    }
+
+    #[test]
+    fn those_on_members_that_flap_or_are_spared_come_after_all_others() {
+        let world = "a passing flapping; b passing down spared; c greylisted; d passing down flapping";
+        check(world, &Filter::default(), "a 210 100; b 220 100; c 130 100; d node down");
+        check("b passing down spared", &Filter::default(), "b 220 100");
+        check("b failing down spared; c passing", &Filter::default(), "b failing; c 30 100");
     }
 
     #[test]

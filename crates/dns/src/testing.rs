@@ -3,7 +3,7 @@
 //! `a passing; b failing tcp weight=20` has the service `sip` on the nodes `a` and `b`. A node has a fixed place (see
 //! [`place`]) and the address `10.0.0.<n>`, with `a` as 1, `b` as 2 and so on. The words after its name: a health state
 //! (of all endpoints), `tcp`, `tls` or `udp` (endpoints, `udp` unless given), `service=`, `protocol=`, `weight=`,
-//! `suspect=<accusers>`, `holding`, `down`, `left`, `draining`, `short` (the health report has no entries) and `v6`
+//! `suspect=<accusers>`, `holding`, `down`, `left`, `flapping`, `spared`, `draining`, `short` (the health report has no entries) and `v6`
 //! (listen on `2001:db8::<n>` too). The agent that answers is `a`, whether it runs anything or not.
 
 use core::fmt::Debug;
@@ -16,7 +16,7 @@ use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
 use ringmesh_types::name::{NodeName, ServiceName};
 use ringmesh_types::service::{Endpoint, HealthState, Instance, Transport};
-use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView, Snapshot};
+use ringmesh_types::snapshot::{Demotion, InstanceView, MemberState, MemberView, ServiceView, Snapshot};
 use ringmesh_types::time::WallTime;
 
 use crate::zone::ZoneConfig;
@@ -51,7 +51,7 @@ impl World {
     /// The world that `text` describes.
     pub(crate) fn read(text: &str) -> Self {
         let mut world = Self::default();
-        world.member("a", MemberState::Alive);
+        world.member("a", MemberState::Alive, None);
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
             world.instance(part);
         }
@@ -82,7 +82,7 @@ impl World {
         }
     }
 
-    fn member(&mut self, node: &str, state: MemberState) -> Arc<MemberView> {
+    fn member(&mut self, node: &str, state: MemberState, demoted: Option<Demotion>) -> Arc<MemberView> {
         let (zone, region) = place(node);
         let key: NodeName = name(node);
         let [v4, v6] = addresses(node);
@@ -93,6 +93,7 @@ impl World {
             addr: MeshAddr::from(SocketAddr::new(v4, 7300)),
         };
         let member = Arc::new(MemberView {
+            demoted,
             name: key.clone(),
             identity,
             zone: name(zone),
@@ -115,7 +116,7 @@ impl World {
         let words: Vec<&str> = words.split(' ').collect();
         let has = |word: &str| words.contains(&word);
         let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
-        let member = self.member(node, member_state(&words));
+        let member = self.member(node, member_state(&words), demotion(&words));
         let endpoints = endpoints(node, &words);
         let health = EndpointHealth { state: health_state(&words), since: WallTime::from_unix_millis(900) };
         let service: ServiceName = name(value("service=").unwrap_or("sip"));
@@ -152,6 +153,11 @@ fn member_state(words: &[&str]) -> MemberState {
             .find(|(word, _)| words.contains(word))
             .map_or(MemberState::Alive, |(_, state)| state),
     }
+}
+
+fn demotion(words: &[&str]) -> Option<Demotion> {
+    let named = [("flapping", Demotion::Flapping), ("spared", Demotion::Spared)];
+    named.into_iter().find(|(word, _)| words.contains(word)).map(|(_, demotion)| demotion)
 }
 
 fn health_state(words: &[&str]) -> HealthState {

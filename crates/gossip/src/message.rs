@@ -45,6 +45,11 @@ pub enum Datagram {
         /// Which life of the receiver is suspected.
         life: Life,
     },
+    /// A neighbour in the overlay shows what it knows, every now and then.
+    Beat {
+        /// Its root digest.
+        root: u64,
+    },
 }
 
 /// Pushed without being asked for.
@@ -197,6 +202,11 @@ pub enum Response {
         /// Its life.
         life: Life,
     },
+    /// To `Page`: too many ask at once.
+    Busy {
+        /// Who else has the catalogue.
+        instead: Vec<MeshAddr>,
+    },
 }
 
 impl Response {
@@ -207,7 +217,7 @@ impl Response {
             | Self::Page { documents, .. }
             | Self::Difference { documents, .. }
             | Self::Documents(documents) => core::mem::take(documents),
-            Self::Same | Self::Buckets(_) | Self::Here { .. } => Vec::new(),
+            Self::Same | Self::Buckets(_) | Self::Here { .. } | Self::Busy { .. } => Vec::new(),
         }
     }
 }
@@ -279,6 +289,9 @@ mod tests {
         let life = Life { epoch: Epoch(3), revival: 4, incarnation: 5 };
         let accused = Datagram::Accused { at, packet: vec![9], life };
         golden(Channel::Datagram, &accused, &[FORMAT, 3, 0, 127, 0, 0, 1, 80, 1, 9, 3, 4, 5]);
+        golden(Channel::Datagram, &Datagram::Beat { root: 7 }, &[FORMAT, 4, 7]);
+        let busy = Response::Busy { instead: vec![at] };
+        golden(Channel::Stream, &busy, &[FORMAT, 7, 1, 0, 127, 0, 0, 1, 80]);
         golden(Channel::Stream, &Request::Look { life }, &[FORMAT, 5, 3, 4, 5]);
         golden(Channel::Stream, &Response::Here { life }, &[FORMAT, 6, 3, 4, 5]);
         let mut want = vec![FORMAT, 0, 1, 1];

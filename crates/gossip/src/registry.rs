@@ -337,7 +337,8 @@ fn rank(summary: &Summary) -> (Version, u64) {
     (summary.version, summary.body_hash)
 }
 
-fn bucket(owner: NodeId) -> usize {
+/// The bucket that the documents of `owner` are in.
+pub fn bucket(owner: NodeId) -> usize {
     usize::from(owner.as_bytes()[0])
 }
 

@@ -41,6 +41,8 @@ const JUDGE_EVERY: Duration = Duration::from_millis(500);
 
 /// Whoever declares a member Down on few voices compares with another member this soon: it may count it among the living.
 const ASK_OTHERS_WITHIN: Duration = Duration::from_millis(200);
+/// Of more accusers than this nobody needs to hear: some may take their votes back, and there are still enough.
+const ACCUSERS_TOLD: usize = 2 * ACCUSERS_ENOUGH;
 
 /// What is kept of accusations beside the votes.
 #[derive(Debug, Default)]
@@ -117,6 +119,9 @@ impl Node {
         let life = member.life();
         let accusation = self.sealed_accusation(now, subject.id(), life, Evidence::ProbeUnanswered);
         self.count_vote(now, &accusation);
+        if self.suspicions.accusers(subject.id()) > ACCUSERS_TOLD {
+            return;
+        }
         if self.config.parts.self_doubt {
             if self.membership.local_health().is_sick() {
                 self.take_all_back(now);
@@ -275,7 +280,7 @@ impl Node {
             }
             Some(_) | None => {}
         }
-        is_news
+        is_news && self.suspicions.accusers(accusation.subject) <= ACCUSERS_TOLD
     }
 
     fn is_witness(&self, accusation: &Accusation) -> bool {

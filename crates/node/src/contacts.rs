@@ -15,7 +15,7 @@ use ringmesh_gossip::plumtree::Kept;
 use ringmesh_gossip::suspicion::Life;
 use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::event::{EventKind, Severity};
-use ringmesh_types::ids::{Epoch, Identity, NodeId, Version};
+use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId, Version};
 use ringmesh_types::limits;
 use ringmesh_types::snapshot::MemberState;
 use ringmesh_types::time::Instant;
@@ -42,6 +42,13 @@ const NEWCOMER_FOR: Duration = Duration::from_secs(5);
 const GREETED_MAX: usize = 64;
 /// So many members must refuse our epoch as too far ahead before we give it up: one could lie.
 const REFUSERS_ENOUGH: usize = 2;
+/// So many catalogues are given out at once, then one in this time: whoever asks for more is sent to others.
+const CATALOGUES_AT_ONCE: u32 = 32;
+const CATALOGUE_EVERY: Duration = Duration::from_millis(10);
+/// Of so many others one that asks in vain is told.
+const INSTEAD_MAX: usize = 3;
+/// Whoever is sent on so often takes part in repair like everybody else.
+const SENT_ON_MAX: u8 = 3;
 /// The standing of one stranger is asked for at most this often.
 const PULL_EVERY: Duration = Duration::from_millis(200);
 
@@ -76,8 +83,8 @@ pub(crate) enum Asked {
     Look(NodeId, Instant),
     /// To see whether somebody is there whom we remember and nobody else names.
     Recall(NodeId),
-    /// For a page of the catalogue, from the first owner after this one.
-    Page(Target, Option<NodeId>),
+    /// For a page of the catalogue, from the first owner after this one; how many sent us on before.
+    Page(Target, Option<NodeId>, u8),
     /// Whether some of whom we remember have left.
     Leaves,
     /// Whether our catalogues differ.
@@ -102,6 +109,8 @@ pub(crate) struct Contacts {
     refused_by: BTreeSet<NodeId>,
     renewed: Option<Instant>,
     echoes: TokenBucket,
+    /// Catalogues that may be begun.
+    catalogues: TokenBucket,
     reports: TokenBucket,
 }
 
@@ -118,6 +127,7 @@ impl Contacts {
             refused_by: BTreeSet::new(),
             renewed: None,
             echoes: TokenBucket::new(64, Duration::from_millis(10)),
+            catalogues: TokenBucket::new(CATALOGUES_AT_ONCE, CATALOGUE_EVERY),
             reports: TokenBucket::new(8, Duration::from_secs(2)),
         }
     }
@@ -300,7 +310,34 @@ impl Node {
     }
 
     pub(crate) fn ask_page(&mut self, target: Target, after: Option<NodeId>) {
-        self.ask(target, Asked::Page(target, after), Request::Page { after });
+        self.ask(target, Asked::Page(target, after, 0), Request::Page { after });
+    }
+
+    /// The one that we asked for its catalogue has too much to do: asks one that it named.
+    fn ask_instead(&mut self, now: Instant, peer: NodeId, sent_on: u8, instead: &[MeshAddr]) {
+        let me = self.config.mesh;
+        let is_wanted = |addr: &SocketAddr| *addr != me && (self.config.is_allowed)(addr.ip());
+        let addrs: Vec<SocketAddr> =
+            instead.iter().take(INSTEAD_MAX).map(|addr| SocketAddr::from(*addr)).filter(is_wanted).collect();
+        if addrs.is_empty() || sent_on >= SENT_ON_MAX {
+            self.repair.compare_with(peer);
+            return self.repair_soon(now);
+        }
+        let addr = addrs[self.rng.random_range(0..addrs.len())];
+        let target = Target { id: None, addr };
+        self.ask(target, Asked::Page(target, None, sent_on + 1), Request::Page { after: None });
+    }
+
+    /// A page of the catalogue, or who else may give one: those that have been here for a while first.
+    fn page_for(&mut self, now: Instant, asker: NodeId, after: Option<NodeId>) -> Response {
+        if after.is_none() && !self.contacts.catalogues.take(now) {
+            let mut others = self.members.some(&mut self.rng, 4 * INSTEAD_MAX, &[asker]);
+            others.sort_by_key(|other| other.id.and_then(|id| self.members.find(id)).map(|known| known.changed));
+            let instead = others.iter().take(INSTEAD_MAX).map(|other| other.addr.into()).collect();
+            return Response::Busy { instead };
+        }
+        let (documents, next) = self.registry.page(after);
+        Response::Page { documents, next }
     }
 
     /// Tries whether somebody is there whom only we remember.
@@ -388,10 +425,7 @@ impl Node {
                 let Identity { epoch, revival, .. } = self.membership.identity();
                 Response::Here { life: Life { epoch, revival, incarnation: self.membership.incarnation() } }
             }
-            Request::Page { after } => {
-                let (documents, next) = self.registry.page(after);
-                Response::Page { documents, next }
-            }
+            Request::Page { after } => self.page_for(now, from, after),
             Request::Digest { root } if root == self.registry.root() => Response::Same,
             Request::Digest { .. } => Response::Buckets(self.registry.buckets().to_vec()),
             Request::Compare { buckets, have } => {
@@ -495,19 +529,25 @@ impl Node {
                     self.ask_digest(target);
                 }
             }
-            (Asked::Page(target, after), Response::Page { next, .. }) => match next {
-                Some(next) if after.is_none_or(|after| after < next) => self.ask_page(target, Some(next)),
-                Some(_) => self.reject(now, peer, "its catalogue does not come to an end".to_owned()),
-                None => {
-                    self.on_catalogue_read(now, target);
-                    self.repair_soon(now);
+            (Asked::Page(_, None, sent_on), Response::Busy { instead }) => {
+                self.ask_instead(now, peer, sent_on, &instead);
+            }
+            (Asked::Page(target, after, _), Response::Page { next, .. }) => {
+                let target = Target { id: Some(peer), ..target };
+                match next {
+                    Some(next) if after.is_none_or(|after| after < next) => self.ask_page(target, Some(next)),
+                    Some(_) => self.reject(now, peer, "its catalogue does not come to an end".to_owned()),
+                    None => {
+                        self.on_catalogue_read(now, target);
+                        self.repair_soon(now);
+                    }
                 }
-            },
-            (Asked::Digest(target), Response::Buckets(theirs)) => self.on_buckets(target, &theirs),
+            }
+            (Asked::Digest(target), Response::Buckets(theirs)) => self.on_buckets(now, target, &theirs),
             (Asked::Compare(target), Response::Difference { wanted, .. }) => {
                 self.on_difference(now, target, &wanted);
             }
-            (Asked::Digest(_), Response::Same) => self.on_same(),
+            (Asked::Digest(_), Response::Same) => self.on_same(now),
             (Asked::Pull, Response::Documents(_)) | (Asked::Leaves, Response::Difference { .. }) => {}
             (asked, _) => self.reject(now, peer, format!("its answer does not fit the question {asked:?}")),
         }

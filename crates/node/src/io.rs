@@ -313,6 +313,8 @@ pub enum Output {
     },
     /// The snapshot differs: take a new one with [`crate::Node::snapshot`].
     ViewChanged,
+    /// What whoever follows the members should know: what happened at once comes at once.
+    Presence(Vec<crate::watch::PresenceChange>),
     /// Something happened that somebody may want to know.
     Event(Event),
     /// A peer said something it may not say.

@@ -6,6 +6,8 @@
 
 mod accusations;
 mod contacts;
+mod damping;
+mod demotions;
 pub mod io;
 mod local;
 mod machine;
@@ -14,10 +16,12 @@ mod paths;
 mod publisher;
 pub mod registration;
 mod remembered;
+mod removals;
 mod repair;
 mod spread;
 mod statements;
 mod view;
+pub mod watch;
 mod witnesses;
 
 pub use machine::{Node, NodeConfig, Restored, Stats};

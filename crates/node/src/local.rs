@@ -372,9 +372,10 @@ impl Node {
         self.say_health();
     }
 
-    fn say_health(&mut self) {
+    pub(crate) fn say_health(&mut self) {
         let mut instances: Vec<InstanceHealth> = Vec::new();
         for (key, health) in self.monitor.iter() {
+            let health = EndpointHealth { state: self.demotions.shown(key, health.state), ..health };
             match instances.last_mut().filter(|last| last.id == key.instance) {
                 Some(last) => last.endpoints.push(health),
                 None => instances.push(InstanceHealth { id: key.instance.clone(), endpoints: vec![health] }),
@@ -387,6 +388,11 @@ impl Node {
         }
     }
 
+    /// What events call an endpoint on this node.
+    pub(crate) fn subject_of(&self, key: &EndpointKey) -> String {
+        format!("{}/{}[{}]", self.config.name, key.instance, key.endpoint)
+    }
+
     pub(crate) fn on_endpoint_changed(
         &mut self,
         now: Instant,
@@ -395,8 +401,12 @@ impl Node {
         to: HealthState,
         cause: String,
     ) {
-        let subject = format!("{}/{}[{}]", self.config.name, key.instance, key.endpoint);
-        self.event(now, EventKind::Health, Severity::Info, subject, from, to, cause);
+        let subject = self.subject_of(key);
+        let (from, to) = (self.demotions.shown(key, from), self.demotions.shown(key, to));
+        self.event(now, EventKind::Health, Severity::Info, subject.clone(), from, to, cause);
+        if to == HealthState::Failing {
+            self.count_failure(now, key, &subject);
+        }
         self.say_health();
     }
 

@@ -28,6 +28,7 @@ use ringmesh_types::wire::{self, Channel};
 
 use crate::accusations::{Accusations, outlook};
 use crate::contacts::Contacts;
+use crate::demotions::Demotions;
 use crate::io::{Class, Input, Output, Persist, Target, Ticket, Wake};
 use crate::local::Local;
 use crate::members::{Member, Members};
@@ -38,6 +39,7 @@ use crate::remembered::Remembered;
 use crate::repair::Repair;
 use crate::spread::Spread;
 use crate::view::{Source, ViewBuilder};
+use crate::watch::Watch;
 
 /// What a node is and how it behaves.
 #[derive(Clone)]
@@ -138,6 +140,10 @@ pub(crate) enum Timer {
     Publish,
     Announce,
     Graft,
+    Beat,
+    Demotions,
+    FlappingOut(NodeId),
+    Watch,
     Save,
 }
 
@@ -173,6 +179,8 @@ pub struct Node {
     pub(crate) spread: Spread,
     pub(crate) local: Local,
     pub(crate) view: ViewBuilder,
+    pub(crate) demotions: Demotions,
+    pub(crate) watch: Watch,
     pub(crate) timers: Timers<Timer>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) standing: Standing,
@@ -229,6 +237,8 @@ impl Node {
             spread: Spread::new(id, config.zone.clone()),
             local: Local::new(&config, &restored.registrations),
             view: ViewBuilder::new(config.cluster.clone()),
+            demotions: Demotions::default(),
+            watch: Watch::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             standing: Standing::Serving,
@@ -252,6 +262,7 @@ impl Node {
         self.apply_local(now, remembered);
         self.arm_contact_timers(now);
         self.arm_repair(now);
+        self.arm_beat(now);
         self.timers.arm(now.after(crate::local::SAVE_EVERY), Timer::Save);
         self.timers.arm(now.after(crate::statements::REAP_EVERY), Timer::Reap);
         self.settle(now);
@@ -314,7 +325,13 @@ impl Node {
 
     /// The read model as it is now; shares with the one before what did not change.
     pub fn snapshot(&mut self, now: Instant) -> Arc<Snapshot> {
-        let source = Source { members: &self.members, registry: &self.registry, clock: &self.clock, now };
+        let source = Source {
+            members: &self.members,
+            registry: &self.registry,
+            demotions: &self.demotions,
+            clock: &self.clock,
+            now,
+        };
         self.view.build(self.membership.identity().id, &source)
     }
 
@@ -408,6 +425,10 @@ impl Node {
             Timer::Publish => {}
             Timer::Announce => self.on_announce_due(),
             Timer::Graft => self.on_graft_due(now),
+            Timer::Beat => self.on_beat_due(now),
+            Timer::Demotions => self.on_demotions_due(now),
+            Timer::FlappingOut(id) => self.on_flapping_out_due(now, id),
+            Timer::Watch => self.on_watch_due(now),
             Timer::Save => self.on_save_due(now),
         }
     }
@@ -472,7 +493,7 @@ impl Node {
         self.send_datagram(to, &datagram);
     }
 
-    fn send_datagram(&mut self, to: NodeId, datagram: &Datagram) {
+    pub(crate) fn send_datagram(&mut self, to: NodeId, datagram: &Datagram) {
         let Some(target) = self.members.find(to).map(Member::target) else {
             return;
         };
@@ -504,6 +525,7 @@ impl Node {
             Ok(Datagram::Accused { at, packet, life }) => {
                 (at, packet, Beside { accused: Some(life), ..Beside::default() })
             }
+            Ok(Datagram::Beat { root }) => return self.on_neighbour_beat(now, from, root),
             Ok(Datagram::Nack { number }) => return self.membership.handle_nack(from, number),
             Err(error) => return self.on_undecodable(from, error.to_string()),
         };

@@ -1,14 +1,17 @@
 //! Anti-entropy: what pushing missed is found by comparing digests with a random member every 10 to 30 s.
 //!
-//! One root digest; on a difference 256 bucket digests; then what both have in the differing buckets; then only the
+//! Neighbours show each other their root digests with a beat; one that differs is compared with first. One root digest; on a difference 256 bucket digests; then what both have in the differing buckets; then only the
 //! documents that differ, both ways. The cost follows the difference (Demers 1987 on why rumours alone do not suffice).
 
 use core::time::Duration;
 use std::sync::Arc;
 
 use rand::RngExt;
-use ringmesh_gossip::message::{Push, Request};
+use ringmesh_gossip::message::{Datagram, Push, Request};
+use ringmesh_gossip::registry::{self, BUCKETS};
 use ringmesh_types::document::Key;
+use ringmesh_types::event::{EventKind, Severity};
+use ringmesh_types::ids::NodeId;
 use ringmesh_types::limits;
 use ringmesh_types::sealed::Statement;
 use ringmesh_types::stored::Stored;
@@ -17,6 +20,7 @@ use ringmesh_types::time::Instant;
 use crate::contacts::Asked;
 use crate::io::{Class, Target};
 use crate::machine::{Node, Timer};
+use crate::members::Member;
 
 /// After a difference the next comparison comes within this time, at least and at most.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(1_200), Duration::from_secs(30));
@@ -30,10 +34,21 @@ const HURRIED_MS: core::ops::Range<u64> = 1_000..2_000;
 /// For so long after a member came.
 const HURRIED_FOR: Duration = Duration::from_secs(5);
 
+/// Between two beats to each neighbour.
+const BEAT_MS: core::ops::Range<u64> = 12_000..18_000;
+/// What we know of an owner is stale if no member has agreed with it for so long: three times the longest time between
+/// two comparisons.
+pub(crate) const STALE_AFTER: Duration = Duration::from_secs(90);
+
 /// When the next comparison is due; timers armed for another moment are stale.
 #[derive(Debug)]
 pub(crate) struct Repair {
     next: Instant,
+    /// Whom the next comparison is with, if somebody showed that it differs.
+    with: Option<NodeId>,
+    /// When a member last agreed with us on all documents of a bucket.
+    agreed: Box<[Instant; BUCKETS]>,
+    is_stale: bool,
     hurried_until: Instant,
     /// How long to wait after a difference: doubles while differences bring nothing new.
     patience: Duration,
@@ -42,7 +57,22 @@ pub(crate) struct Repair {
 
 impl Default for Repair {
     fn default() -> Self {
-        Self { next: Instant::START, hurried_until: Instant::START, patience: PATIENCE.0, merged: 0 }
+        Self {
+            next: Instant::START,
+            with: None,
+            agreed: Box::new([Instant::START; BUCKETS]),
+            is_stale: false,
+            hurried_until: Instant::START,
+            patience: PATIENCE.0,
+            merged: 0,
+        }
+    }
+}
+
+impl Repair {
+    /// The next comparison is with this member.
+    pub(crate) fn compare_with(&mut self, id: NodeId) {
+        self.with = Some(id);
     }
 }
 
@@ -79,8 +109,62 @@ impl Node {
             return;
         }
         self.arm_repair(now);
-        if let Some(target) = self.members.some(&mut self.rng, 1, &[]).first() {
-            self.ask_digest(*target);
+        self.look_for_stale(now);
+        let with = self.repair.with.take().and_then(|id| self.members.find(id)).filter(|with| with.is_serving());
+        let target = with.map(Member::target);
+        if let Some(target) = target.or_else(|| self.members.some(&mut self.rng, 1, &[]).first().copied()) {
+            self.ask_digest(target);
+        }
+    }
+
+    pub(crate) fn arm_beat(&mut self, now: Instant) {
+        let wait = Duration::from_millis(self.rng.random_range(BEAT_MS));
+        self.timers.arm(now.after(wait), Timer::Beat);
+    }
+
+    pub(crate) fn on_beat_due(&mut self, now: Instant) {
+        self.arm_beat(now);
+        let beat = Datagram::Beat { root: self.registry.root() };
+        for neighbour in self.neighbours() {
+            self.send_datagram(neighbour, &beat);
+        }
+    }
+
+    pub(crate) fn on_neighbour_beat(&mut self, now: Instant, from: NodeId, root: u64) {
+        if !self.members.find(from).is_some_and(Member::is_serving) {
+            return;
+        }
+        if root == self.registry.root() {
+            self.on_same(now);
+        } else {
+            self.repair.compare_with(from);
+            self.repair_within(now, self.repair.patience);
+        }
+    }
+
+    /// When a member last agreed with all that this node has of the owners in each bucket ([`registry::bucket`]): the begin
+    /// of time if none did since the start.
+    pub fn agreed(&self) -> &[Instant; BUCKETS] {
+        &self.repair.agreed
+    }
+
+    /// Nobody has agreed for long with what we have of somebody who serves: what we answer of it may be old.
+    fn look_for_stale(&mut self, now: Instant) {
+        let agreed = |member: &Member| self.repair.agreed[registry::bucket(member.id())];
+        let age = |member: &Member| now.since(agreed(member).max(member.changed));
+        let ages = self.members.serving_others().map(|member| (age(member), member.name()));
+        let oldest = ages.max_by_key(|(age, _)| *age).filter(|(age, _)| *age >= STALE_AFTER);
+        let was_stale = core::mem::replace(&mut self.repair.is_stale, oldest.is_some());
+        if let Some((age, name)) = oldest.filter(|_| !was_stale) {
+            let cause = format!(
+                "no member has agreed for {} s with what is known of {name}: answers about it may be old",
+                age.as_secs()
+            );
+            let me = self.config.name.clone();
+            self.event(now, EventKind::Agent, Severity::Warning, me, "", "stale", cause);
+        } else if was_stale && !self.repair.is_stale {
+            let me = self.config.name.clone();
+            self.event(now, EventKind::Agent, Severity::Info, me, "stale", "current", "others agree again");
         }
     }
 
@@ -90,12 +174,18 @@ impl Node {
     }
 
     /// Nothing differs: the next difference is a fresh one.
-    pub(crate) fn on_same(&mut self) {
+    pub(crate) fn on_same(&mut self, now: Instant) {
         self.repair.patience = PATIENCE.0;
+        self.repair.agreed.fill(now);
     }
 
-    pub(crate) fn on_buckets(&mut self, target: Target, theirs: &[u64]) {
+    pub(crate) fn on_buckets(&mut self, now: Instant, target: Target, theirs: &[u64]) {
         let mut buckets = self.registry.differing(theirs);
+        for (agreed, _) in
+            self.repair.agreed.iter_mut().zip(0_u8..).filter(|(_, index)| !buckets.contains(index))
+        {
+            *agreed = now;
+        }
         let mut have = self.registry.summaries(&buckets);
         while have.len() > SUMMARIES_MAX && buckets.len() > 1 {
             buckets.truncate(buckets.len() / 2);

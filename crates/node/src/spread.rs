@@ -19,13 +19,15 @@ use crate::machine::{Node, Timer};
 use crate::members::Member;
 use crate::statements::{class_of, is_small};
 
-/// Announcements that are not urgent wait this long for others.
+/// Announcements wait this long for others.
 const ANNOUNCED_WITHIN: Duration = Duration::from_millis(10);
+/// Of accusations there are many where many are slow, and any few of them will do.
+const ACCUSATIONS_ANNOUNCED_WITHIN: Duration = Duration::from_millis(50);
 /// What was announced is waited for this long before it is asked for, or for a round trip if that is longer.
 const GRAFT_AFTER: Duration = Duration::from_millis(30);
 /// What is urgent goes to so many members besides, wherever they are, for half of the neighbours may have died at once:
 /// from its origin, and from each that it is news to.
-const BESIDES: [usize; 2] = [64, 1];
+const BESIDES: [usize; 2] = [16, 1];
 /// Where packets get lost a push takes long now and then: everything goes to so many members besides.
 const BESIDES_IN_LOSS: usize = 2;
 /// From this share of probes that are not answered at once on.
@@ -130,10 +132,12 @@ impl Node {
         for id in to {
             self.spread.unannounced.entry(*id).or_default().extend(ids);
         }
-        if is_urgent(class) {
-            self.on_announce_due();
-        } else if was_quiet && !to.is_empty() {
-            self.timers.arm(now.after(ANNOUNCED_WITHIN), Timer::Announce);
+        let (is_patient, wait) = match class {
+            Class::Accusation => (true, ACCUSATIONS_ANNOUNCED_WITHIN),
+            Class::Standing | Class::Health | Class::Bulk => (false, ANNOUNCED_WITHIN),
+        };
+        if !to.is_empty() && (was_quiet || !is_patient) {
+            self.timers.arm(now.after(wait), Timer::Announce);
         }
     }
 
@@ -152,6 +156,12 @@ impl Node {
 
     fn targets(&self, ids: &[NodeId]) -> Vec<Target> {
         ids.iter().filter_map(|id| self.members.find(*id)).map(Member::target).collect()
+    }
+
+    /// Who there are links to.
+    pub(crate) fn neighbours(&mut self) -> Vec<NodeId> {
+        self.refresh_links();
+        self.spread.overlay.links().to_vec()
     }
 
     fn refresh_links(&mut self) {

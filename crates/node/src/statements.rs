@@ -413,19 +413,29 @@ impl Node {
     pub(crate) fn declare_down(&mut self, now: Instant, subject: NodeId, cause: String) {
         self.stats.downs += 1;
         self.withdraw(now, subject);
+        self.note_presence(now, subject);
+        self.count_removal(now, subject);
         self.set_state(now, subject, MemberState::Down, cause);
         self.contacts.lost(now, subject);
         self.apply_forget_orders(now, subject);
     }
 
     pub(crate) fn set_state(&mut self, now: Instant, id: NodeId, state: MemberState, cause: String) {
-        let Some(member) = self.members.find_mut(id) else {
+        let Some(before) = self.members.find(id).map(Member::state) else {
             return;
         };
-        let before = member.state();
         if before == state && !matches!(state, MemberState::Alive) {
             return;
         }
+        if before.is_serving() != state.is_serving() {
+            self.note_presence(now, id);
+        }
+        if !matches!(state, MemberState::Down) {
+            self.demotions.settle(id);
+        }
+        let Some(member) = self.members.find_mut(id) else {
+            return;
+        };
         member.set_state(now, state, &cause);
         let (name, zone) = (member.name().clone(), member.body().zone.clone());
         self.spread.member_changed(id, &zone, state);
@@ -466,6 +476,8 @@ impl Node {
             return;
         };
         let (name, state, identity) = (member.name().clone(), member.state(), member.identity());
+        self.note_presence(now, subject);
+        self.demotions.forget(subject);
         self.membership.remove(now, identity);
         self.members.remove(subject);
         self.spread.member_dropped(subject);

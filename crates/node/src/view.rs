@@ -13,6 +13,7 @@ use ringmesh_types::service::{HealthState, Instance};
 use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView, Snapshot};
 use ringmesh_types::time::{Instant, WallTime};
 
+use crate::demotions::Demotions;
 use crate::machine::Clock;
 use crate::members::{Member, Members};
 
@@ -21,6 +22,7 @@ use crate::members::{Member, Members};
 pub(crate) struct Source<'a> {
     pub(crate) members: &'a Members,
     pub(crate) registry: &'a Registry,
+    pub(crate) demotions: &'a Demotions,
     pub(crate) clock: &'a Clock,
     pub(crate) now: Instant,
 }
@@ -247,6 +249,7 @@ fn view_of(member: &Member, source: &Source<'_>) -> MemberView {
         addresses: body.addresses.iter().map(IpAddr::to_canonical).collect(),
         agent_version: body.agent_version.clone(),
         state: member.state(),
+        demoted: source.demotions.of(member),
         since: source.clock.wall(member.changed),
         cause: if is_self { "this agent".into() } else { member.cause() },
         incarnation: member.incarnation(),

@@ -60,6 +60,32 @@ impl fmt::Display for MemberState {
     }
 }
 
+/// Why the instances of a member come after all others in answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Demotion {
+    /// It is there, and went Down too often of late.
+    Flapping,
+    /// It is Down, and so many others are that it may be the network.
+    Spared,
+}
+
+impl Demotion {
+    /// What it means, in words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flapping => "it went Down too often of late: its instances come last until it is calm",
+            Self::Spared => "too many went Down at once: its instances come last, for a minute at most",
+        }
+    }
+}
+
+impl fmt::Display for Demotion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// One member as this agent sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberView {
@@ -77,6 +103,8 @@ pub struct MemberView {
     pub agent_version: String,
     /// How it is seen.
     pub state: MemberState,
+    /// Set if its instances come after all others, whatever its state.
+    pub demoted: Option<Demotion>,
     /// Since when it is seen so, by this agent's clock.
     pub since: WallTime,
     /// Why it is seen so.

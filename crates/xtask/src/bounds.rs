@@ -176,6 +176,7 @@ fn name_and_keys(that: &That) -> (&'static str, Vec<&'static str>) {
         That::WrongShare { .. } => ("wrong-share", vec!["at_most"]),
         That::FalsePositives { .. } => ("false-positives", vec!["at_most"]),
         That::Changes { .. } => ("changes", vec!["at_most"]),
+        That::ViewEvents { .. } => ("view-events", vec!["at_most"]),
         That::Traffic { bytes_per_s, messages_per_s } => {
             let bytes = bytes_per_s.map(|_| "bytes_per_s");
             let messages = messages_per_s.map(|_| "messages_per_s");

@@ -10,6 +10,8 @@ use axum::response::IntoResponse;
 use ringmesh_types::snapshot::MemberState;
 
 use super::Api;
+use super::read::agreed_ms;
+use crate::clock::wall_now;
 
 struct Page(String);
 
@@ -48,6 +50,13 @@ fn members(page: &mut Page, api: &Api) {
     page.add("services", "gauge", "Services that are known.", snapshot.services.len() as u64);
     let instances: usize = snapshot.services.values().map(|service| service.instances.len()).sum();
     page.add("instances", "gauge", "Instances that are known.", instances as u64);
+    let now = wall_now().as_unix_millis();
+    let serving = snapshot.members.values().filter(|member| member.state.is_serving());
+    let oldest = serving.map(|member| now.saturating_sub(agreed_ms(api, member))).max().unwrap_or_default();
+    let help = "Seconds since another member last agreed with what is known of a serving member, the oldest.";
+    page.add("staleness_seconds_max", "gauge", help, oldest / 1_000);
+    let demoted = snapshot.members.values().filter(|member| member.demoted.is_some()).count();
+    page.add("members_demoted", "gauge", "Members whose instances come last in answers.", demoted as u64);
     let is_alone =
         snapshot.members.values().all(|member| member.is_self || !matches!(member.state, MemberState::Alive));
     page.add("agent_isolated", "gauge", "1 if no other member is alive.", u64::from(is_alone));

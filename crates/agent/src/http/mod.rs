@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dns_server::DnsHandler;
 use crate::driver::{Handle, Published};
 use crate::events::Recorder;
+use crate::followers::Followers;
 use crate::gate::GateStats;
 use crate::mesh::Mesh;
 use error::ApiError;
@@ -42,6 +43,7 @@ pub(crate) struct Api {
     pub(crate) handle: Handle,
     pub(crate) published: Arc<Published>,
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) followers: Arc<Followers>,
     pub(crate) zone: Arc<ZoneConfig>,
     pub(crate) mesh: Arc<Mesh>,
     pub(crate) gate: Arc<GateStats>,
@@ -129,7 +131,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/leave", post(write::leave))
         .route("/forget/{name}", post(write::forget))
         .route("/explain", get(read::explain))
-        .route("/events", get(read::events));
+        .route("/events", get(read::events))
+        .route("/presence", get(read::presence));
     Router::new()
         .nest("/api/v1", v1)
         .route("/healthz", get(read::healthz))

@@ -1,5 +1,6 @@
 //! Answers from the current snapshot.
 
+use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,6 +8,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use ringmesh_dns::explain::{self, Explanation};
+use ringmesh_gossip::registry;
 use ringmesh_types::name::{ServiceName, ZoneName};
 use ringmesh_types::service::HealthState;
 use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView};
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::error::ApiError;
+use crate::clock::wall_now;
 
 type Answer = Result<Json<Value>, ApiError>;
 
@@ -46,10 +49,20 @@ pub(super) async fn agent(State(api): State<Arc<Api>>) -> Json<Value> {
 
 pub(super) async fn members(State(api): State<Arc<Api>>) -> Json<Value> {
     let snapshot = api.published.snapshot.load();
-    Json(snapshot.members.values().map(|member| member_json(member)).collect())
+    Json(snapshot.members.values().map(|member| member_json(member, agreed_ms(&api, member))).collect())
 }
 
-fn member_json(member: &MemberView) -> Value {
+/// When another member last agreed with what is known of this one, in unix milliseconds; what this agent says of itself is
+/// always current.
+pub(super) fn agreed_ms(api: &Api, member: &MemberView) -> u64 {
+    if member.is_self {
+        return wall_now().as_unix_millis();
+    }
+    let agreed = &api.published.agreed_ms[registry::bucket(member.identity.id)];
+    agreed.load(Ordering::Relaxed).max(member.since.as_unix_millis())
+}
+
+fn member_json(member: &MemberView, agreed_ms: u64) -> Value {
     let accusers = match member.state {
         MemberState::Suspect { accusers } => accusers,
         MemberState::Alive | MemberState::Holding | MemberState::Down | MemberState::Left => 0,
@@ -58,6 +71,7 @@ fn member_json(member: &MemberView) -> Value {
         "node": member.name,
         "id": member.identity.id.to_string(),
         "state": member.state.as_str(),
+        "demoted": member.demoted,
         "accusers": accusers,
         "zone": member.zone,
         "region": member.region,
@@ -69,6 +83,7 @@ fn member_json(member: &MemberView) -> Value {
         "version": member.agent_version,
         "since": member.since.as_unix_millis(),
         "cause": &*member.cause,
+        "agreed": agreed_ms,
         "clash": member.clash,
         "is_self": member.is_self,
     })
@@ -212,6 +227,31 @@ pub(super) async fn events(
     let Query(since) = since.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
     let events = api.recorder.since(since.since, since.limit.unwrap_or(usize::MAX));
     Ok(Json(json!(events)))
+}
+
+/// From where on to follow the members, and how long to wait for news.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Follow {
+    #[serde(default)]
+    since: u64,
+    #[serde(default)]
+    wait_s: u64,
+}
+
+/// Nobody waits longer than this for news.
+const FOLLOW_MAX: Duration = Duration::from_secs(60);
+
+pub(super) async fn presence(
+    State(api): State<Arc<Api>>,
+    follow: Result<Query<Follow>, axum::extract::rejection::QueryRejection>,
+) -> Answer {
+    let Query(follow) = follow.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let wait = Duration::from_secs(follow.wait_s);
+    if wait > FOLLOW_MAX {
+        return Err(ApiError::invalid(format!("wait_s: {} is not allowed: 0 to 60", follow.wait_s)));
+    }
+    Ok(Json(json!(api.followers.since(follow.since, wait).await)))
 }
 
 pub(super) async fn healthz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {

@@ -1,13 +1,17 @@
 //! Lifeguard's interval experiment (Dadgar, Phillips, Currey, DSN 2018, section V): members that are slow for D, free for I,
 //! C of them at once. Counts healthy members that are declared Down, and how fast a true crash is known, for plain SWIM
 //! and for Ringmesh with each of its parts. Prints a line for each system:
-//! `cargo run --release -p ringmesh-sim --example lifeguard -- [--nodes N] [--seeds N] [--only NAME] [--quick] [--detailed]`.
+//! `cargo run --release -p ringmesh-sim --example lifeguard -- [--nodes N] [--seeds N] [--only NAME] [--quick]`, and with
+//! `--record FILE` adds one for each cell to a file of tab-separated values, of which `--page FOLDER` makes a page and a chart.
 
 mod cell;
 mod ours;
+mod page;
 mod plain;
 
 use core::time::Duration;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -29,21 +33,23 @@ fn main() -> Result<(), String> {
         let runs = side_by_side(&jobs, |(cell, seed)| system.play(&plan, *cell, *seed));
         let row = Row::of(&plan, &jobs, &runs);
         println!("{:24} {row}", system.name);
-        if wishes.is_detailed {
-            for (index, cell) in cells.iter().enumerate() {
-                let seeds = usize::try_from(plan.seeds).expect("few");
-                let range = index * seeds..(index + 1) * seeds;
-                println!(
-                    "    C={:2} D={:?} I={:?}: {}",
-                    cell.slow,
-                    cell.hold,
-                    cell.free,
-                    Row::of(&plan, &jobs[range.clone()], &runs[range])
-                );
+        if let Some(file) = &wishes.record {
+            let seeds = usize::try_from(plan.seeds).expect("few");
+            let mut lines = String::new();
+            for (cell, runs) in cells.iter().zip(runs.chunks(seeds)) {
+                lines += &page::Line::of(system.name, &plan, *cell, runs).to_string();
             }
+            append(file, &lines).map_err(|error| format!("{}: {error}", file.display()))?;
         }
     }
+    if let (Some(file), Some(folder)) = (&wishes.record, &wishes.page) {
+        page::write(file, folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
     Ok(())
+}
+
+fn append(file: &PathBuf, lines: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new().create(true).append(true).open(file)?.write_all(lines.as_bytes())
 }
 
 struct System {
@@ -147,12 +153,13 @@ struct Wishes {
     seeds: u64,
     only: Option<String>,
     is_quick: bool,
-    is_detailed: bool,
+    record: Option<PathBuf>,
+    page: Option<PathBuf>,
 }
 
 impl Wishes {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut wishes = Self { nodes: 128, seeds: 8, only: None, is_quick: false, is_detailed: false };
+        let mut wishes = Self { nodes: 128, seeds: 8, only: None, is_quick: false, record: None, page: None };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
             match argument.as_str() {
@@ -160,10 +167,11 @@ impl Wishes {
                 "--seeds" => wishes.seeds = value()?.parse().map_err(|_| "--seeds wants a number")?,
                 "--only" => wishes.only = Some(value()?),
                 "--quick" => wishes.is_quick = true,
-                "--detailed" => wishes.is_detailed = true,
+                "--record" => wishes.record = Some(value()?.into()),
+                "--page" => wishes.page = Some(value()?.into()),
                 other => {
                     return Err(format!(
-                        "{other} is no option: there are --nodes, --seeds, --only, --quick, --detailed"
+                        "{other} is no option: there are --nodes, --seeds, --only, --quick, --record, --page"
                     ));
                 }
             }

@@ -153,6 +153,7 @@ impl Judge {
                 | That::WrongShare { .. }
                 | That::FalsePositives { .. }
                 | That::Changes { .. }
+                | That::ViewEvents { .. }
                 | That::Traffic { .. } => {}
             }
         }
@@ -424,6 +425,10 @@ fn conclude_one(
         That::Changes { at_most: allowed } => {
             let most = watch.changes_seen.iter().copied().max().unwrap_or_default();
             at_most("changes seen by one observer".to_owned(), most as f64, *allowed as f64, "")
+        }
+        That::ViewEvents { at_most: allowed } => {
+            let most = watch.view_events.iter().copied().max().unwrap_or_default();
+            at_most("times a follower was told".to_owned(), most as f64, *allowed as f64, "")
         }
         That::Traffic { bytes_per_s, messages_per_s } => {
             let (bytes, messages) = traffic(stage, watch);

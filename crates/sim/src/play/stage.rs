@@ -227,6 +227,7 @@ impl Stage {
             }
         }
         self.world.events.clear();
+        self.world.presences.clear();
         for (index, step) in self.scenario.timeline.iter().enumerate() {
             self.agenda.arm(self.begin.after(step.at), Act::Step(index));
         }

@@ -87,6 +87,8 @@ pub(crate) struct Watch {
     pub(crate) wrong_lookup_seconds: f64,
     pub(crate) empty_seconds: f64,
     pub(crate) changes_seen: Vec<u64>,
+    /// How often followers at each host were told of changes while it was well.
+    pub(crate) view_events: Vec<u64>,
     pub(crate) record: Record,
     pub(crate) transcript: Transcript,
     pub(crate) complaints: Vec<String>,
@@ -130,6 +132,7 @@ impl Watch {
             wrong_lookup_seconds: 0.0,
             empty_seconds: 0.0,
             changes_seen: vec![0; hosts],
+            view_events: vec![0; hosts],
             record: Record::default(),
             transcript: Transcript::default(),
             complaints: Vec::new(),
@@ -163,6 +166,9 @@ impl Watch {
         self.follow_deaths(stage);
         for (at, host, event) in core::mem::take(&mut stage.world.events) {
             self.on_event(stage, at, host, &event);
+        }
+        for (_, host, _) in core::mem::take(&mut stage.world.presences) {
+            self.view_events[host] += u64::from(stage.is_well(host));
         }
         self.on_refusals(stage);
         let changed = stage.world.take_changed();

@@ -9,7 +9,7 @@ use super::values;
 use super::{Expectation, That};
 
 /// Everything that can be expected.
-const THATS: [&str; 15] = [
+const THATS: [&str; 16] = [
     "converged",
     "delivered",
     "not-served",
@@ -23,6 +23,7 @@ const THATS: [&str; 15] = [
     "wrong-share",
     "false-positives",
     "changes",
+    "view-events",
     "traffic",
     "no-ghost",
 ];
@@ -81,6 +82,7 @@ fn that_of_figures(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<That> {
         "wrong-share" => That::WrongShare { at_most: entry.required("at_most", values::share) },
         "false-positives" => That::FalsePositives { at_most: read_count(entry) },
         "changes" => That::Changes { at_most: read_count(entry) },
+        "view-events" => That::ViewEvents { at_most: read_count(entry) },
         "traffic" => read_traffic(entry),
         _ => return None,
     })
@@ -167,6 +169,7 @@ as = "dead"
             "that = \"wrong-share\"\nat_most = \"1%\"",
             "that = \"false-positives\"\nat_most = 0",
             "that = \"changes\"\nat_most = 3",
+            "that = \"view-events\"\nat_most = 3",
             "that = \"traffic\"\nbytes_per_s = 4000\nmessages_per_s = 2.5",
         ];
         for lines in lines {

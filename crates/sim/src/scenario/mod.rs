@@ -287,6 +287,8 @@ pub enum That {
     FalsePositives { at_most: u64 },
     /// No observer sees the state of members change more often than this.
     Changes { at_most: u64 },
+    /// No follower of the members is told of changes more often than this, at any observer.
+    ViewEvents { at_most: u64 },
     /// A host sends at most so much, in the mean over hosts and time.
     Traffic { bytes_per_s: Option<f64>, messages_per_s: Option<f64> },
     /// From `from` on no observer serves a member that does not run.

@@ -99,6 +99,7 @@ fn named_by_that(that: &That) -> Vec<&Who> {
         | That::WrongShare { .. }
         | That::FalsePositives { .. }
         | That::Changes { .. }
+        | That::ViewEvents { .. }
         | That::Traffic { .. }
         | That::NoGhost { .. } => Vec::new(),
     }

@@ -23,6 +23,7 @@ use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{Outcome, ProbeId};
 use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Source, Ticket};
 use ringmesh_node::registration::RawRegistration;
+use ringmesh_node::watch::PresenceChange;
 use ringmesh_node::{Node, NodeConfig, Restored};
 use ringmesh_types::event::Event;
 use ringmesh_types::ids::{Epoch, NodeId};
@@ -141,6 +142,8 @@ pub struct World {
     first_sent: Vec<Option<Instant>>,
     /// What nodes reported: virtual time, host, event.
     pub events: Vec<(Instant, usize, Event)>,
+    /// What followers of the members were told, where and when.
+    pub presences: Vec<(Instant, usize, Vec<PresenceChange>)>,
     /// What nodes refused: virtual time, host, whose it was, why.
     pub refusals: Vec<(Instant, usize, NodeId, String)>,
     changed: Vec<usize>,
@@ -162,6 +165,7 @@ impl World {
             trace: Xxh3::new(),
             first_sent: vec![None; config.hosts],
             events: Vec::new(),
+            presences: Vec::new(),
             refusals: Vec::new(),
             changed: Vec::new(),
             tickets: 0,

@@ -142,6 +142,7 @@ impl World {
             Output::Persist { ticket, what } => self.persist(host, ticket, what),
             Output::Answer { result, .. } => self.hosts[host].answers.push(result),
             Output::Event(event) => self.events.push((self.now, host, event)),
+            Output::Presence(changes) => self.presences.push((self.now, host, changes)),
             Output::ViewChanged => self.mark_changed(host),
             Output::Rejected { from, reason } => self.refusals.push((self.now, host, from, reason)),
             Output::Stop => self.crash(host),
