@@ -28,6 +28,7 @@ use crate::clock::{Clock, wall_now};
 use crate::config::{Cidr, Config, DeclaredService, Seed};
 use crate::disk::{self, Remembered, Store, StoreError};
 use crate::dns_server::{self, DnsHandler};
+use crate::doctor::{self, Answerer, Caller, Doctor};
 use crate::driver::{self, Driver, Published, all_stats};
 use crate::events::Recorder;
 use crate::followers::Followers;
@@ -97,7 +98,8 @@ pub async fn run(
     let (bulk_door, bulk) = mpsc::channel(256);
     let (gate_door, batches) = mpsc::channel(256);
     let bulk_reload = bulk_door.clone();
-    let doors = Doors { urgent: urgent_door.clone(), bulk: bulk_door.clone(), gate: gate_door };
+    let (examinations, examinees) = mpsc::channel(64);
+    let doors = Doors { urgent: urgent_door.clone(), bulk: bulk_door.clone(), gate: gate_door, examinations };
     let mesh = Mesh::start(config.mesh.listen, &credentials, &secret, doors, recorder.clone())?;
 
     let sealer = DocumentSealer::from_secret(&secret);
@@ -148,6 +150,10 @@ pub async fn run(
         .into_iter()
         .map(|sockets| tokio::spawn(dns_server::serve(sockets, dns.clone(), shutdown.clone())))
         .collect();
+    let caller = Caller::new(&mesh, &credentials).map_err(MeshError::Config)?;
+    let examined = published.snapshot.clone();
+    tokio::spawn(Answerer::new(caller.clone(), examined.clone()).run(examinees));
+    let doctor = Doctor::new(caller, mesh.clone(), examined, config.mesh.seeds.clone());
     let (handle, calls) = driver::calls();
     let api = Arc::new(Api {
         handle,
@@ -157,6 +163,7 @@ pub async fn run(
         zone,
         mesh: mesh.clone(),
         gate: gate_stats,
+        doctor,
         dns,
         dns_listen,
         domain: config.dns.domain.clone(),
@@ -373,12 +380,9 @@ fn declared(service: &DeclaredService) -> Result<RawRegistration, StartError> {
 async fn resolve(seeds: &[Seed]) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for seed in seeds {
-        let looked_up =
-            tokio::time::timeout(Duration::from_secs(2), tokio::net::lookup_host(seed.as_str())).await;
-        match looked_up {
-            Ok(Ok(found)) => addresses.extend(found),
-            Ok(Err(error)) => tracing::warn!(%seed, %error, "mesh.seeds: does not resolve"),
-            Err(_) => tracing::warn!(%seed, "mesh.seeds: does not resolve within 2 s"),
+        match doctor::resolve(seed).await {
+            Ok(found) => addresses.extend(found),
+            Err(why) => tracing::warn!(%seed, why, "mesh.seeds: does not resolve"),
         }
     }
     addresses

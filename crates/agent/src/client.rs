@@ -28,9 +28,22 @@ pub struct Answer {
 /// # Errors
 /// If nobody answers there, or not in HTTP, within 10 s.
 pub async fn ask(addr: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> io::Result<Answer> {
-    tokio::time::timeout(TIMEOUT, exchange(addr, method, path, body))
-        .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s")))
+    within(TIMEOUT, exchange(addr, method, path, body)).await
+}
+
+/// Asks for what takes the agent up to `limit`; `path` is percent-encoded already.
+///
+/// # Errors
+/// If nobody answers at `addr`, or not in HTTP, within `limit`.
+pub async fn ask_patiently(addr: SocketAddr, path: &str, limit: Duration) -> io::Result<Answer> {
+    within(limit, exchange(addr, "GET", path, None)).await
+}
+
+async fn within(limit: Duration, answer: impl Future<Output = io::Result<Answer>>) -> io::Result<Answer> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        let why = format!("no answer within {} s", limit.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    })
 }
 
 async fn exchange(addr: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> io::Result<Answer> {

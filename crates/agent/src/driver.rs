@@ -188,7 +188,8 @@ impl Driver {
         self.published.stats.store(Arc::new(all_stats(&self.node)));
         let wall = wall_now();
         for (published, agreed) in self.published.agreed_ms.iter().zip(self.node.agreed()) {
-            let ms = if *agreed == Instant::START { 0 } else { wall.before(now.since(*agreed)).as_unix_millis() };
+            let ms =
+                if *agreed == Instant::START { 0 } else { wall.before(now.since(*agreed)).as_unix_millis() };
             published.store(ms, Ordering::Relaxed);
         }
     }

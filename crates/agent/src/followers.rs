@@ -58,9 +58,8 @@ impl Followers {
 
     /// What was told after number `since`, oldest first; waits up to `wait` for it if there is nothing.
     pub(crate) async fn since(&self, since: u64, wait: Duration) -> Vec<Told> {
-        let news = || -> Vec<Told> {
-            self.told().1.iter().filter(|told| told.sequence > since).cloned().collect()
-        };
+        let news =
+            || -> Vec<Told> { self.told().1.iter().filter(|told| told.sequence > since).cloned().collect() };
         let Ok(_permit) = self.waiting.try_acquire() else {
             return news();
         };

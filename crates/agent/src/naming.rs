@@ -11,6 +11,9 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::pki::identity_of;
 
+/// What every refusal says that names two clusters.
+pub(crate) const STRANGERS: &str = "do not know each other";
+
 /// Checks as `inner` does, and names both clusters when it refuses a certificate of another one.
 #[derive(Debug)]
 pub(crate) struct Naming<V: ?Sized> {
@@ -28,7 +31,7 @@ impl<V: ?Sized> Naming<V> {
     fn named(&self, refusal: Error, leaf: &CertificateDer<'_>) -> Error {
         match identity_of(std::slice::from_ref(leaf)) {
             Ok(peer) if peer.cluster != self.cluster => Error::General(format!(
-                "node {} of cluster {} and cluster {} do not know each other: {refusal}",
+                "node {} of cluster {} and cluster {} {STRANGERS}: {refusal}",
                 peer.name, peer.cluster, self.cluster
             )),
             Ok(_) | Err(_) => refusal,

@@ -25,6 +25,9 @@ use crate::seal::derive;
 
 /// The protocol that both ends must name in the handshake.
 pub const ALPN: &[u8] = b"ringmesh/1";
+/// The protocol of an examination ([`crate::doctor`]) instead: such a connection is never a link, so that it cannot
+/// replace one.
+pub const ALPN_EXAMINE: &[u8] = b"ringmesh-examine/1";
 
 /// Closes a connection because this agent stops.
 pub const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(0);
@@ -40,6 +43,10 @@ pub const CLOSE_EVICTED: VarInt = VarInt::from_u32(4);
 pub const CLOSE_AGED: VarInt = VarInt::from_u32(5);
 /// Closes a connection because the peer sent what nobody may send.
 pub const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(6);
+/// Closes a connection because too many examinations are under way.
+pub const CLOSE_BUSY: VarInt = VarInt::from_u32(7);
+/// Closes a connection because its examination is over.
+pub const CLOSE_EXAMINED: VarInt = VarInt::from_u32(8);
 
 /// After how much silence a link is gone, in milliseconds: long enough that links between probes stay open.
 const IDLE_MS_MAX: VarInt = VarInt::from_u32(600_000);
@@ -95,7 +102,7 @@ pub fn server_config(credentials: &Credentials) -> Result<quinn::ServerConfig, Q
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Naming::new(credentials.cluster.clone(), verifier))
         .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec(), ALPN_EXAMINE.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
@@ -114,6 +121,21 @@ pub fn server_config(credentials: &Credentials) -> Result<quinn::ServerConfig, Q
 /// # Errors
 /// If rustls refuses certificate or key.
 pub fn client_config(credentials: &Credentials) -> Result<quinn::ClientConfig, QuicConfigError> {
+    dialler_config(credentials, ALPN)
+}
+
+/// How this node dials to examine a path: as [`client_config`] does, but for a connection that is no link.
+///
+/// # Errors
+/// If rustls refuses certificate or key.
+pub fn examiner_config(credentials: &Credentials) -> Result<quinn::ClientConfig, QuicConfigError> {
+    dialler_config(credentials, ALPN_EXAMINE)
+}
+
+fn dialler_config(
+    credentials: &Credentials,
+    protocol: &[u8],
+) -> Result<quinn::ClientConfig, QuicConfigError> {
     let verifier =
         WebPkiServerVerifier::builder_with_provider(Arc::clone(&credentials.roots), provider()).build()?;
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
@@ -121,7 +143,7 @@ pub fn client_config(credentials: &Credentials) -> Result<quinn::ClientConfig, Q
         .dangerous()
         .with_custom_certificate_verifier(Naming::new(credentials.cluster.clone(), verifier))
         .with_client_auth_cert(credentials.chain.clone(), credentials.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![protocol.to_vec()];
     tls.resumption = Resumption::disabled();
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(transport());
@@ -176,6 +198,14 @@ pub fn peer_of(connection: &quinn::Connection) -> Result<PeerIdentity, PkiError>
 pub fn requested_name(connection: &quinn::Connection) -> Option<String> {
     let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
     data.server_name
+}
+
+/// Whether a connection was opened for an examination and is no link.
+pub fn is_examination(connection: &quinn::Connection) -> bool {
+    connection
+        .handshake_data()
+        .and_then(|data| data.downcast::<HandshakeData>().ok())
+        .is_some_and(|data| data.protocol.as_deref() == Some(ALPN_EXAMINE))
 }
 
 #[cfg(test)]

@@ -83,11 +83,11 @@ fn reloads(
     Ok(receiver)
 }
 
-fn environment() -> BTreeMap<String, String> {
+pub(crate) fn environment() -> BTreeMap<String, String> {
     std::env::vars().filter(|(name, _)| name.starts_with("RINGMESH_")).collect()
 }
 
-fn read(path: &Path, environment: &BTreeMap<String, String>) -> Result<Config, Failure> {
+pub(crate) fn read(path: &Path, environment: &BTreeMap<String, String>) -> Result<Config, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", path.display())))?;
     Config::parse(&path.display().to_string(), &text, environment)

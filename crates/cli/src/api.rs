@@ -50,12 +50,21 @@ pub(crate) struct RegisterArgs {
 
 /// Asks, and turns a refusal into a failure.
 async fn ask(ask: &Ask, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    let Answer { status, body } = client::ask(ask.http, method, path, body).await.map_err(|error| {
-        Failure::unreachable(format!(
-            "the agent at {} does not answer: {error}. Does it run? Give another address with --http",
-            ask.http
-        ))
-    })?;
+    let answer = client::ask(ask.http, method, path, body).await.map_err(|error| unreachable(ask, &error))?;
+    body_of(ask, answer)
+}
+
+/// The agent does not answer.
+pub(crate) fn unreachable(ask: &Ask, error: &std::io::Error) -> Failure {
+    Failure::unreachable(format!(
+        "the agent at {} does not answer: {error}. Does it run? Give another address with --http",
+        ask.http
+    ))
+}
+
+/// What an answer says; a refusal is a failure.
+pub(crate) fn body_of(ask: &Ask, answer: Answer) -> Result<Value, Failure> {
+    let Answer { status, body } = answer;
     if (200..300).contains(&status) {
         return Ok(body);
     }
@@ -66,7 +75,7 @@ async fn ask(ask: &Ask, method: &str, path: &str, body: Option<&Value>) -> Resul
     Err(Failure::refused(format!("{}: {}", text("error"), text("detail"))))
 }
 
-fn text(value: &Value, field: &str) -> String {
+pub(crate) fn text(value: &Value, field: &str) -> String {
     match &value[field] {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -86,7 +95,7 @@ fn moment(value: &Value, field: &str) -> String {
     }
 }
 
-fn items(value: &Value) -> &[Value] {
+pub(crate) fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 

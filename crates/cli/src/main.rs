@@ -1,10 +1,11 @@
 //! `ringmesh`: one binary for the agent, the demo and everything that an operator types.
 //!
-//! Exit codes: 0 done, 1 refused or not found, 2 wrong usage or configuration, 3 the agent does not answer.
+//! Exit codes: 0 done, 1 refused, not found or (doctor) not well, 2 wrong usage or configuration, 3 the agent does not answer.
 
 mod agent;
 mod api;
 mod demo;
+mod doctor;
 mod lookup;
 mod signals;
 mod sim;
@@ -157,6 +158,8 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Test every direction to each seed and peer, and name what is blocked.
+    Doctor(doctor::DoctorArgs),
     /// Work with configuration files.
     Config {
         #[command(subcommand)]
@@ -225,6 +228,7 @@ async fn run(command: Command) -> Outcome {
         Command::Leave { ask } => api::post(&ask, "/api/v1/leave", None).await,
         Command::Forget { node, ask } => api::forget(&ask, &node).await,
         Command::Events { since, limit, ask } => api::events(&ask, since, limit).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Config { command: ConfigCommand::Check { files } } => agent::check(&files),
         Command::Sim { command } => sim::run(command),
         Command::Version => {

@@ -72,16 +72,16 @@ impl Table {
 }
 
 /// What a peer says must not steer the terminal.
-fn visible(c: char) -> char {
+pub(crate) fn visible(c: char) -> char {
     if c.is_control() { '\u{fffd}' } else { c }
 }
 
 fn paint(cell: &str, is_heading: bool) -> String {
     let code = match cell {
         _ if is_heading => "1",
-        "Alive" | "passing" | "yes" => "32",
-        "Suspect" | "Holding" | "greylisted" | "unknown" | "draining" => "33",
-        "Down" | "failing" | "no" | "FAILED" => "31",
+        "Alive" | "passing" | "yes" | "open" | "well" => "32",
+        "Suspect" | "Holding" | "greylisted" | "unknown" | "draining" | "guarded" => "33",
+        "Down" | "failing" | "no" | "FAILED" | "blocked" => "31",
         "Left" => "2",
         _ => return cell.to_owned(),
     };

@@ -332,7 +332,9 @@ impl Node {
     fn page_for(&mut self, now: Instant, asker: NodeId, after: Option<NodeId>) -> Response {
         if after.is_none() && !self.contacts.catalogues.take(now) {
             let mut others = self.members.some(&mut self.rng, 4 * INSTEAD_MAX, &[asker]);
-            others.sort_by_key(|other| other.id.and_then(|id| self.members.find(id)).map(|known| known.changed));
+            others.sort_by_key(|other| {
+                other.id.and_then(|id| self.members.find(id)).map(|known| known.changed)
+            });
             let instead = others.iter().take(INSTEAD_MAX).map(|other| other.addr.into()).collect();
             return Response::Busy { instead };
         }

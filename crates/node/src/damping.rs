@@ -40,8 +40,9 @@ impl<K> Default for Damping<K> {
 impl<K: Ord + Clone> Damping<K> {
     /// One failed. Says whether it is suppressed only from now on.
     pub(crate) fn fail(&mut self, now: Instant, key: &K) -> bool {
-        self.merits
-            .retain(|_, merit| merit.is_suppressed || decayed(merit.penalty, merit.at, now) >= FORGOTTEN_BELOW);
+        self.merits.retain(|_, merit| {
+            merit.is_suppressed || decayed(merit.penalty, merit.at, now) >= FORGOTTEN_BELOW
+        });
         let merit =
             self.merits.entry(key.clone()).or_insert(Merit { penalty: 0.0, at: now, is_suppressed: false });
         let penalty = (decayed(merit.penalty, merit.at, now) + PENALTY).min(CEILING);

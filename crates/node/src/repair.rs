@@ -110,7 +110,8 @@ impl Node {
         }
         self.arm_repair(now);
         self.look_for_stale(now);
-        let with = self.repair.with.take().and_then(|id| self.members.find(id)).filter(|with| with.is_serving());
+        let with =
+            self.repair.with.take().and_then(|id| self.members.find(id)).filter(|with| with.is_serving());
         let target = with.map(Member::target);
         if let Some(target) = target.or_else(|| self.members.some(&mut self.rng, 1, &[]).first().copied()) {
             self.ask_digest(target);

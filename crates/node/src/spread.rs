@@ -27,7 +27,9 @@ const ACCUSATIONS_ANNOUNCED_WITHIN: Duration = Duration::from_millis(50);
 const GRAFT_AFTER: Duration = Duration::from_millis(30);
 /// What is urgent goes to so many members besides, wherever they are, for half of the neighbours may have died at once:
 /// from its origin, and from each that it is news to.
-const BESIDES: [usize; 2] = [16, 1];
+const BESIDES: [usize; 2] = [64, 1];
+/// Of accusations there are several, each with an origin of its own.
+const ACCUSATIONS_BESIDES: [usize; 2] = [16, 1];
 /// Where packets get lost a push takes long now and then: everything goes to so many members besides.
 const BESIDES_IN_LOSS: usize = 2;
 /// From this share of probes that are not answered at once on.
@@ -67,8 +69,12 @@ impl Spread {
     }
 }
 
-fn is_urgent(class: Class) -> bool {
-    matches!(class, Class::Standing | Class::Accusation)
+fn besides(class: Class) -> [usize; 2] {
+    match class {
+        Class::Standing => BESIDES,
+        Class::Accusation => ACCUSATIONS_BESIDES,
+        Class::Health | Class::Bulk => [0, 0],
+    }
 }
 
 fn is_reachable(state: MemberState) -> bool {
@@ -115,7 +121,7 @@ impl Node {
         }
         if !small.is_empty() {
             let is_lossy = self.membership.loss().share() > LOSS;
-            let usual = if is_urgent(class) { BESIDES[usize::from(from.is_some())] } else { 0 };
+            let usual = besides(class)[usize::from(from.is_some())];
             let besides = usual.max(if is_lossy { BESIDES_IN_LOSS } else { 0 });
             if besides > 0 {
                 let told: Vec<NodeId> = plan.eager.iter().copied().chain(from).collect();

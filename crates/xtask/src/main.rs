@@ -1,18 +1,23 @@
 //! What the project does to itself: tests, purity, and what proves the simulator: golden transcripts, bounds, planted bugs
-//! and real agents beside it.
+//! and real agents beside it. And it measures the mesh beside another.
 
+mod bench;
 mod bounds;
 mod chaos;
+mod folder;
 mod golden;
+mod namespace;
 mod planted;
 mod purity;
+mod stop;
 mod tests;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-const USAGE: &str = "usage: cargo xtask test [--require-all] | purity | golden | bounds | planted | chaos
+const USAGE: &str = "usage: cargo xtask test [--require-all] | purity | golden | bounds | planted | chaos | bench
 
   test           run every test; as root on Debian, install the programs they talk to first
   --require-all  fail, instead of naming what was skipped, if a program is missing
@@ -20,7 +25,8 @@ const USAGE: &str = "usage: cargo xtask test [--require-all] | purity | golden |
   golden [--update | --release]   play every scenario with seed 1 and compare with simulations/golden
   bounds [--seeds 32] [--check]   write what was measured beside what is allowed into simulations/README.md
   planted [NAME…] [--json]        plant bugs in a copy of the sources and fail if the simulator misses one
-  chaos [--nodes 20] [--runs 3] [--json] [FILE…]   play scenarios with real agents, beside the simulator (root)";
+  chaos [--nodes 20] [--runs 3] [--json] [FILE…]   play scenarios with real agents, beside the simulator (root)
+  bench gossip [--nodes 50] [--rounds 3] [--json] [...]   measure real agents and those of Serf in turn (root)";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +39,7 @@ fn main() -> Result<()> {
         ["bounds", rest @ ..] => bounds::run(rest),
         ["planted", rest @ ..] => planted::run(rest),
         ["chaos", rest @ ..] => chaos::run(rest),
+        ["bench", rest @ ..] => bench::run(rest),
         _ => bail!("{USAGE}"),
     }
 }
@@ -61,4 +68,11 @@ fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<
         bail!("{program} {} ended with {status}", arguments.join(" "));
     }
     Ok(())
+}
+
+/// Builds what is shipped; says where the program is.
+fn build_release() -> Result<PathBuf> {
+    run("cargo", &["build", "--release", "--package", "ringmesh-cli"], &[])?;
+    let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(Path::new(&folder).join("release/ringmesh"))
 }

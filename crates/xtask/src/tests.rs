@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::run as call;
 
@@ -28,7 +28,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 ];
 
 pub(crate) fn run(missing: Missing) -> Result<()> {
-    install()?;
+    install(&PROGRAMS)?;
     let absent: Vec<&str> =
         PROGRAMS.iter().map(|(program, _)| *program).filter(|program| !is_there(program)).collect();
     if !absent.is_empty() {
@@ -52,30 +52,44 @@ pub(crate) fn run(missing: Missing) -> Result<()> {
     Ok(())
 }
 
-fn is_there(program: &str) -> bool {
+/// Whether a program is on this machine.
+pub(crate) fn is_there(program: &str) -> bool {
     let paths = std::env::var("PATH").unwrap_or_default();
     let folders = paths.split(':').chain(["/usr/sbin", "/sbin"]);
     folders.into_iter().any(|folder| Path::new(folder).join(program).exists())
 }
 
-/// As root on Debian, installs what is missing; elsewhere does nothing.
-fn install() -> Result<()> {
+/// As root on Debian, installs those of the programs that are missing from their packages; elsewhere does nothing.
+pub(crate) fn install(programs: &[(&str, &str)]) -> Result<()> {
     let packages: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+        programs.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout.starts_with(b"0\n"));
     if packages.is_empty() || !is_root || !Path::new("/etc/debian_version").exists() {
         return Ok(());
     }
-    println!("installing {}", packages.join(" "));
+    eprintln!("installing {}", packages.join(" "));
     let policy = keep_services_stopped()?;
-    let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
-    let installed = call("apt-get", &["update", "-qq"], &quiet).and_then(|()| {
+    let installed = apt_get(&["update", "-qq"]).and_then(|()| {
         let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
         arguments.extend(&packages);
-        call("apt-get", &arguments, &quiet)
+        apt_get(&arguments)
     });
     drop(policy);
     installed
+}
+
+/// Runs apt-get, which asks nothing. What it prints is progress, not a result.
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(std::io::stderr())
+        .status()
+        .context("apt-get cannot be run")?;
+    if !status.success() {
+        bail!("apt-get {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
 }
 
 /// While this lives, packages that bring a service do not start it.

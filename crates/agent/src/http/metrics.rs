@@ -133,6 +133,12 @@ fn mesh(page: &mut Page, api: &Api) {
         &stats.dropped,
     );
     page.counter("mesh_undecodable_total", "Streams that did not decode.", &stats.undecodable);
+    page.counter("mesh_examined_total", "Examinations by peers.", &stats.examined);
+    page.counter(
+        "mesh_examinations_refused_total",
+        "Examinations by peers that were turned away because too many were under way.",
+        &stats.examinations_refused,
+    );
 }
 
 fn dns(page: &mut Page, api: &Api) {

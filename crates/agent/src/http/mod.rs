@@ -31,6 +31,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::dns_server::DnsHandler;
+use crate::doctor::Doctor;
 use crate::driver::{Handle, Published};
 use crate::events::Recorder;
 use crate::followers::Followers;
@@ -47,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) zone: Arc<ZoneConfig>,
     pub(crate) mesh: Arc<Mesh>,
     pub(crate) gate: Arc<GateStats>,
+    pub(crate) doctor: Doctor,
     pub(crate) dns: DnsHandler,
     pub(crate) dns_listen: Vec<SocketAddr>,
     pub(crate) domain: String,
@@ -131,6 +133,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/leave", post(write::leave))
         .route("/forget/{name}", post(write::forget))
         .route("/explain", get(read::explain))
+        .route("/doctor", get(read::doctor))
         .route("/events", get(read::events))
         .route("/presence", get(read::presence));
     Router::new()

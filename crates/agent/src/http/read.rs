@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::error::ApiError;
 use crate::clock::wall_now;
+use crate::doctor::{Examination, Scope};
 
 type Answer = Result<Json<Value>, ApiError>;
 
@@ -209,6 +210,27 @@ pub(super) async fn explain(
     explain::explain(&api.zone, &snapshot, &question.name, question.qtype.as_deref())
         .map(Json)
         .map_err(|why| ApiError::invalid(format!("name: {why}")))
+}
+
+/// Whom to examine.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Whom {
+    #[serde(default)]
+    all: bool,
+}
+
+pub(super) async fn doctor(
+    State(api): State<Arc<Api>>,
+    whom: Result<Query<Whom>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Examination>, ApiError> {
+    let Query(whom) = whom.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let scope = if whom.all { Scope::All } else { Scope::Usual };
+    api.doctor
+        .examine(scope)
+        .await
+        .map(Json)
+        .map_err(|error| ApiError::new(StatusCode::CONFLICT, "conflict", error.to_string()))
 }
 
 /// Which events to show.

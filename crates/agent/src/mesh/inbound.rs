@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::links::QueuedPush;
 use super::{DIAL_TIMEOUT, Mesh, REQUEST_TIMEOUT};
 use crate::gate::Batch;
+use crate::pki::PeerIdentity;
 use crate::quic;
 
 /// A stream whose sender takes longer is given up.
@@ -56,20 +57,18 @@ async fn shake_hands(mesh: &Arc<Mesh>, incoming: Incoming) {
     let addr = incoming.remote_address();
     let outcome = match incoming.accept() {
         Ok(connecting) => match tokio::time::timeout(DIAL_TIMEOUT * 2, connecting).await {
-            Ok(Ok(connection)) => admit(mesh, connection, Role::Acceptor).map(|_| ()),
+            Ok(Ok(connection)) if quic::is_examination(&connection) => be_examined(mesh, connection),
+            Ok(Ok(connection)) => admit(mesh, connection, Role::Acceptor).map(|_| {
+                mesh.stats.accepted.fetch_add(1, Ordering::Relaxed);
+            }),
             Ok(Err(error)) => Err(explain(&error)),
             Err(_) => Err("the handshake took too long".to_owned()),
         },
         Err(error) => Err(explain(&error)),
     };
-    match outcome {
-        Ok(()) => {
-            mesh.stats.accepted.fetch_add(1, Ordering::Relaxed);
-        }
-        Err(why) => {
-            mesh.stats.refused.fetch_add(1, Ordering::Relaxed);
-            mesh.recorder.refused(addr, &why);
-        }
+    if let Err(why) = outcome {
+        mesh.stats.refused.fetch_add(1, Ordering::Relaxed);
+        mesh.recorder.refused(addr, &why);
     }
 }
 
@@ -92,34 +91,58 @@ pub(super) fn explain(error: &ConnectionError) -> String {
     }
 }
 
+/// Hands a connection that is no link to whoever answers examinations ([`crate::doctor`]).
+fn be_examined(mesh: &Mesh, connection: Connection) -> Result<(), String> {
+    let peer = identify(mesh, &connection)?;
+    match mesh.doors.examinations.try_send((peer, connection)) {
+        Ok(()) => {
+            mesh.stats.examined.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(
+            mpsc::error::TrySendError::Full((_, connection))
+            | mpsc::error::TrySendError::Closed((_, connection)),
+        ) => {
+            mesh.stats.examinations_refused.fetch_add(1, Ordering::Relaxed);
+            connection.close(quic::CLOSE_BUSY, b"too many examinations are under way");
+        }
+    }
+    Ok(())
+}
+
+/// Who is at the other end; the connection is closed if that is nobody of this cluster.
+fn identify(mesh: &Mesh, connection: &Connection) -> Result<PeerIdentity, String> {
+    let refuse = |code, why: String| {
+        connection.close(code, why.as_bytes());
+        Err(why)
+    };
+    match quic::peer_of(connection) {
+        Ok(peer) if peer.cluster == mesh.cluster => Ok(peer),
+        Ok(peer) => {
+            let why = format!(
+                "node {} of cluster {} is not taken into cluster {}: clusters never merge",
+                peer.name, peer.cluster, mesh.cluster
+            );
+            refuse(quic::CLOSE_CLUSTER, why)
+        }
+        Err(error) => refuse(quic::CLOSE_NAME, error.to_string()),
+    }
+}
+
 /// Checks who is at the other end and takes the link in.
 pub(super) fn admit(
     mesh: &Arc<Mesh>,
     connection: Connection,
     role: Role,
 ) -> Result<(NodeId, Connection), String> {
-    let refuse = |code, why: String| {
-        connection.close(code, why.as_bytes());
-        Err(why)
-    };
-    let peer = match quic::peer_of(&connection) {
-        Ok(peer) => peer,
-        Err(error) => return refuse(quic::CLOSE_NAME, error.to_string()),
-    };
-    if peer.cluster != mesh.cluster {
-        let why = format!(
-            "node {} of cluster {} is not taken into cluster {}: clusters never merge",
-            peer.name, peer.cluster, mesh.cluster
-        );
-        return refuse(quic::CLOSE_CLUSTER, why);
-    }
+    let peer = identify(mesh, &connection)?;
     if peer.id == mesh.me {
         let _ = mesh.doors.bulk.try_send(Input::TwinSeen(connection.remote_address()));
         let why = format!(
             "there is a second agent named {} in cluster {}: rename one of them",
             peer.name, peer.cluster
         );
-        return refuse(quic::CLOSE_NAME, why);
+        connection.close(quic::CLOSE_NAME, why.as_bytes());
+        return Err(why);
     }
     let is_preferred = (mesh.me < peer.id) == (role == Role::Dialler);
     let added = mesh.links().add(peer.id, &connection, is_preferred);

@@ -86,6 +86,13 @@ impl Links {
         Some(link.connection.clone())
     }
 
+    /// The open link to a peer, if the peer dialled it. `me` is who we are.
+    pub(crate) fn open_from(&mut self, id: NodeId, me: NodeId) -> Option<Connection> {
+        let connection = self.open(id)?;
+        let is_ours = self.open.get(&id).is_some_and(|link| link.is_preferred == (me < id));
+        if is_ours { None } else { Some(connection) }
+    }
+
     /// Lets a datagram wait for a dial. Says whether one is under way.
     pub(crate) fn wait_with_datagram(&mut self, id: NodeId, bytes: Vec<u8>) -> bool {
         let is_dialling = self.dialling.contains_key(&id);

@@ -24,6 +24,7 @@ use ringmesh_types::sealed::Statement;
 use ringmesh_types::wire::{self, Channel};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::doctor::Examinee;
 use crate::events::Recorder;
 use crate::gate::Batch;
 use crate::pki::{Credentials, server_name_of_cluster, server_name_of_node};
@@ -49,6 +50,8 @@ pub(crate) struct Doors {
     pub(crate) bulk: mpsc::Sender<Input>,
     /// Statements, to be checked first.
     pub(crate) gate: mpsc::Sender<Batch>,
+    /// Connections that are no links: peers examine the path to us.
+    pub(crate) examinations: mpsc::Sender<Examinee>,
 }
 
 /// What is counted.
@@ -66,6 +69,10 @@ pub struct MeshStats {
     pub dropped: AtomicU64,
     /// Streams whose contents did not decode.
     pub undecodable: AtomicU64,
+    /// Connections of peers that examined the path to us.
+    pub examined: AtomicU64,
+    /// Examinations that were turned away because too many were under way.
+    pub examinations_refused: AtomicU64,
 }
 
 /// The transport.
@@ -153,6 +160,21 @@ impl Mesh {
     /// The address that the endpoint is bound to.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.endpoint.local_addr().ok()
+    }
+
+    /// What connections are dialled from and accepted on.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whether there is a link that the peer dialled, and it answers on it: then it reaches us, whatever else fails.
+    pub(crate) async fn is_heard(&self, id: NodeId) -> bool {
+        let Some(connection) = self.links().open_from(id, self.me) else {
+            return false;
+        };
+        let nothing = Request::Pull { keys: Vec::new() };
+        let answered = tokio::time::timeout(DIAL_TIMEOUT, ask_on(&connection, &nothing)).await;
+        matches!(answered, Ok(Ok(_)))
     }
 
     /// Sends a datagram, dialling if there is no link; never waits.
@@ -262,18 +284,12 @@ impl Mesh {
     }
 
     async fn exchange(self: &Arc<Self>, to: Target, request: &Request) -> Result<(NodeId, Response), String> {
-        let bytes = wire::encode(Channel::Stream, request).map_err(|error| error.to_string())?;
         let open = to.id.and_then(|id| self.links().open(id).map(|connection| (id, connection)));
         let (peer, connection) = match open {
             Some(open) => open,
             None => self.dial(to).await?,
         };
-        let lost = |error: &dyn std::fmt::Display| format!("the link to {} was lost: {error}", to.addr);
-        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| lost(&error))?;
-        send.write_all(&bytes).await.map_err(|error| lost(&error))?;
-        send.finish().map_err(|error| lost(&error))?;
-        let bytes = receive.read_to_end(FRAME_BYTES_MAX).await.map_err(|error| lost(&error))?;
-        let response = wire::decode(Channel::Stream, &bytes).map_err(|error| error.to_string())?;
+        let response = ask_on(&connection, request).await?;
         Ok((peer, response))
     }
 
@@ -321,6 +337,18 @@ impl Mesh {
         self.endpoint.close(quic::CLOSE_SHUTDOWN, b"this agent stops");
         let _ = tokio::time::timeout(Duration::from_millis(300), self.endpoint.wait_idle()).await;
     }
+}
+
+/// Asks over a link that is open.
+async fn ask_on(connection: &Connection, request: &Request) -> Result<Response, String> {
+    let bytes = wire::encode(Channel::Stream, request).map_err(|error| error.to_string())?;
+    let addr = connection.remote_address();
+    let lost = |error: &dyn std::fmt::Display| format!("the link to {addr} was lost: {error}");
+    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| lost(&error))?;
+    send.write_all(&bytes).await.map_err(|error| lost(&error))?;
+    send.finish().map_err(|error| lost(&error))?;
+    let bytes = receive.read_to_end(FRAME_BYTES_MAX).await.map_err(|error| lost(&error))?;
+    wire::decode(Channel::Stream, &bytes).map_err(|error| error.to_string())
 }
 
 /// A UDP socket with room for bursts: the kernel's default holds a few hundred packets.

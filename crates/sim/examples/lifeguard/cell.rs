@@ -26,7 +26,7 @@ impl Plan {
     const SLOW_FROM: Duration = Duration::from_secs(10);
     const SLOW_FOR: Duration = Duration::from_secs(120);
     const CRASH_AT: Duration = Duration::from_secs(60);
-    const LENGTH: Duration = Duration::from_secs(150);
+    pub(crate) const LENGTH: Duration = Duration::from_secs(150);
 
     pub(crate) fn length(&self) -> Duration {
         Self::LENGTH

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,11 +17,10 @@ use ringmesh_sim::scenario::Topology;
 use serde_json::Value;
 
 use super::history::{self, Change};
-use super::net::{Loss, Network, addr, is_left_over};
-use super::stop::Stop;
+use super::net::{Loss, Network, addr};
+use crate::folder::{Folder, make_private};
+use crate::stop::Stop;
 
-/// What the names of all folders begin with; the id of the process that made them follows.
-const FOLDER: &str = "ringmesh-chaos-";
 const MESH_PORT: u16 = 7_300;
 /// The authority that `--dev` makes.
 const AUTHORITY: [&str; 2] = ["dev-ca.pem", "dev-ca.key"];
@@ -43,52 +41,6 @@ pub(crate) fn name(host: usize) -> String {
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A folder for one run, removed with this.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("{FOLDER}{}", std::process::id()));
-        make_private(&path)?;
-        Ok(Self(path))
-    }
-
-    fn of(&self, host: usize) -> PathBuf {
-        self.0.join(name(host))
-    }
-
-    fn log_of(&self, host: usize) -> PathBuf {
-        self.0.join(format!("{}.log", name(host)))
-    }
-
-    fn config_of(&self, host: usize) -> PathBuf {
-        self.0.join(format!("{}.toml", name(host)))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("chaos: {}: {error}", self.0.display());
-        }
-    }
-}
-
-fn make_private(path: &Path) -> Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path).with_context(|| path.display().to_string())
-}
-
-/// Removes the folders of runs that were killed.
-pub(crate) fn sweep() -> Result<()> {
-    for entry in fs::read_dir(std::env::temp_dir())? {
-        let entry = entry?;
-        if is_left_over(&entry.file_name().to_string_lossy(), FOLDER) {
-            fs::remove_dir_all(entry.path()).with_context(|| entry.path().display().to_string())?;
-        }
-    }
-    Ok(())
 }
 
 /// An agent that runs; killed with this. It holds our end of its standard input, and ends when that is gone.
@@ -124,7 +76,7 @@ impl Agents {
         stop: &Stop,
     ) -> Result<Self> {
         let program = program.canonicalize().with_context(|| program.display().to_string())?;
-        let folder = Folder::new()?;
+        let folder = Folder::new("chaos")?;
         let network = Network::new(topology.nodes)?;
         let mut agents = Self { running: BTreeMap::new(), network, folder, program };
         agents.configure(topology)?;
@@ -138,20 +90,32 @@ impl Agents {
         Ok(agents)
     }
 
+    fn folder_of(&self, host: usize) -> PathBuf {
+        self.folder.path().join(name(host))
+    }
+
+    fn log_of(&self, host: usize) -> PathBuf {
+        self.folder.path().join(format!("{}.log", name(host)))
+    }
+
+    fn config_of(&self, host: usize) -> PathBuf {
+        self.folder.path().join(format!("{}.toml", name(host)))
+    }
+
     fn configure(&self, topology: &Topology) -> Result<()> {
         let seeds: Vec<String> =
             (0..topology.seeds).map(|host| format!("\"{}:{MESH_PORT}\"", addr(host))).collect();
         let seeds = seeds.join(", ");
         for host in 0..topology.nodes {
             let zone = &topology.zones[host % topology.zones.len()];
-            let (name, addr, folder) = (name(host), addr(host), self.folder.of(host));
+            let (name, addr, folder) = (name(host), addr(host), self.folder_of(host));
             let text = format!(
                 "[node]\nname = \"{name}\"\nzone = \"{zone}\"\ncluster = \"chaos\"\ndata_dir = \"{}\"\n\
                  [mesh]\nlisten = \"{addr}:{MESH_PORT}\"\nseeds = [{seeds}]\n[dns]\nlisten = []\n",
                 folder.display()
             );
             make_private(&folder)?;
-            fs::write(self.folder.config_of(host), text)?;
+            fs::write(self.config_of(host), text)?;
         }
         Ok(())
     }
@@ -170,7 +134,7 @@ impl Agents {
         }
         for host in (0..hosts).filter(|host| *host != first) {
             for file in AUTHORITY {
-                fs::copy(self.folder.of(first).join(file), self.folder.of(host).join(file)).context(file)?;
+                fs::copy(self.folder_of(first).join(file), self.folder_of(host).join(file)).context(file)?;
             }
         }
         Ok(())
@@ -178,11 +142,11 @@ impl Agents {
 
     /// Starts the agent of a host, with what its folder holds.
     pub(crate) fn start_one(&mut self, host: usize) -> Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(self.folder.log_of(host))?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log_of(host))?;
         let process = self
             .command(host)
             .args(["agent", "--dev", "--exit-with-parent", "--config"])
-            .arg(self.folder.config_of(host))
+            .arg(self.config_of(host))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
@@ -250,7 +214,7 @@ impl Agents {
 
     /// What an agent logged last.
     fn last_word(&self, host: usize) -> String {
-        let log = fs::read_to_string(self.folder.log_of(host)).unwrap_or_default();
+        let log = fs::read_to_string(self.log_of(host)).unwrap_or_default();
         match log.lines().last() {
             Some(line) => format!("its log ends with: {line}"),
             None => "its log is empty".to_owned(),

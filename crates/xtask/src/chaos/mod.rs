@@ -17,7 +17,6 @@ mod net;
 mod plan;
 mod play;
 mod simulated;
-mod stop;
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +25,9 @@ use ringmesh_sim::scenario::Scenario;
 
 use compare::Comparison;
 use figures::{Samples, figures_of, measure};
-use stop::Stop;
+
+use crate::stop::Stop;
+use crate::{folder, namespace};
 
 const USAGE: &str = "usage: cargo xtask chaos [--nodes 20] [--runs 3] [--json] [FILE…]";
 /// What is played if nothing else is named.
@@ -74,10 +75,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let wishes = Wishes::read(arguments)?;
     let scenarios: Vec<Scenario> =
         wishes.files.iter().map(|file| plan::read(file, wishes.nodes)).collect::<Result<_>>()?;
-    net::check_machine()?;
-    crate::run("cargo", &["build", "--release"], &[])?;
-    let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let program = Path::new(&folder).join("release/ringmesh");
+    namespace::check_machine()?;
+    let program = crate::build_release()?;
     let simulated = simulate(&wishes, &scenarios, &program)?;
     let real = play_all(&wishes, &scenarios, &program)?;
     let both = simulated.iter().zip(&real);
@@ -99,8 +98,8 @@ fn simulate(wishes: &Wishes, scenarios: &[Scenario], program: &Path) -> Result<V
 
 fn play_all(wishes: &Wishes, scenarios: &[Scenario], program: &Path) -> Result<Vec<Samples>> {
     let stop = Stop::arm()?;
-    net::sweep()?;
-    agents::sweep()?;
+    namespace::sweep()?;
+    folder::sweep()?;
     let _room = net::Neighbours::make_room()?;
     let mut real = Vec::new();
     for scenario in scenarios {

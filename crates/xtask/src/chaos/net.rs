@@ -11,13 +11,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-/// What the names of all namespaces begin with; the id of the process that made them follows.
-const PREFIX: &str = "rmc";
-/// What the kernel calls this program.
-const PROGRAM: &str = "ringmesh-xtask";
+use crate::namespace::{Namespace, run};
+
 /// Hosts in one network at most: their addresses differ in the last byte.
 pub(crate) const HOSTS_MAX: usize = 100;
 /// A share is written as so many out of this many.
@@ -26,32 +22,6 @@ const PARTS: f64 = 10_000.0;
 /// The address of a host.
 pub(crate) fn addr(host: usize) -> String {
     format!("10.77.0.{}", host + 1)
-}
-
-/// Runs a command to its end; gives what it printed.
-pub(crate) fn run(words: &[&str]) -> Result<String> {
-    let (program, arguments) = words.split_first().context("a command has a name")?;
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("{program} cannot be run"))?;
-    if !output.status.success() {
-        bail!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Says what is missing to make namespaces.
-pub(crate) fn check_machine() -> Result<()> {
-    let is_root = run(&["id", "-u"]).is_ok_and(|id| id.trim() == "0");
-    if !is_root {
-        bail!("chaos makes network namespaces: run it as root");
-    }
-    for (words, package) in [(["ip", "-V"], "iproute2"), (["nft", "--version"], "nftables")] {
-        run(&words).with_context(|| format!("{} is needed: install {package}", words[0]))?;
-    }
-    Ok(())
 }
 
 /// Some of the hosts.
@@ -110,27 +80,6 @@ fn rules(losses: &[Loss]) -> String {
     )
 }
 
-/// A network namespace, removed with this.
-struct Namespace(String);
-
-impl Namespace {
-    fn new(what: &str) -> Result<Self> {
-        let name = format!("{PREFIX}{}-{what}", std::process::id());
-        run(&["ip", "netns", "add", &name])?;
-        let namespace = Self(name);
-        run(&["ip", "-n", &namespace.0, "link", "set", "lo", "up"])?;
-        Ok(namespace)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        if let Err(error) = run(&["ip", "netns", "del", &self.0]) {
-            eprintln!("chaos: {error:#}");
-        }
-    }
-}
-
 /// Hosts that reach each other over one bridge; removed with this.
 pub(crate) struct Network {
     hosts: Vec<Namespace>,
@@ -141,7 +90,7 @@ impl Network {
     /// Makes a network of so many hosts.
     pub(crate) fn new(hosts: usize) -> Result<Self> {
         let mut network = Self { hosts: Vec::new(), hub: Namespace::new("hub")? };
-        let hub = network.hub.0.clone();
+        let hub = network.hub.name().to_owned();
         run(&["ip", "-n", &hub, "link", "add", "bridge", "type", "bridge"])?;
         run(&["ip", "-n", &hub, "link", "set", "bridge", "up"])?;
         for host in 0..hosts {
@@ -161,13 +110,13 @@ impl Network {
 
     /// The name of a host's namespace.
     pub(crate) fn namespace(&self, host: usize) -> &str {
-        &self.hosts[host].0
+        self.hosts[host].name()
     }
 
     /// From now on exactly this gets lost.
     pub(crate) fn lose(&self, losses: &[Loss]) -> Result<()> {
         let mut nft = Command::new("ip")
-            .args(["netns", "exec", &self.hub.0, "nft", "-f", "-"])
+            .args(["netns", "exec", self.hub.name(), "nft", "-f", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -182,37 +131,6 @@ impl Network {
         }
         Ok(())
     }
-}
-
-/// Which process made a namespace or folder whose name begins with `prefix`.
-fn maker(name: &str, prefix: &str) -> Option<u32> {
-    let rest = name.strip_prefix(prefix)?;
-    let digits = rest.split_once('-').map_or(rest, |(digits, _)| digits);
-    digits.parse().ok()
-}
-
-/// Whether a name says that it is of a run whose process is gone. To be asked before this process makes anything: what
-/// has its id now was made by another.
-pub(crate) fn is_left_over(name: &str, prefix: &str) -> bool {
-    maker(name, prefix).is_some_and(|pid| {
-        let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        pid == std::process::id() || program.trim() != PROGRAM
-    })
-}
-
-/// Ends and removes what a run left behind that was killed.
-pub(crate) fn sweep() -> Result<()> {
-    let list = run(&["ip", "netns", "list"])?;
-    let names = list.lines().filter_map(|line| line.split_whitespace().next());
-    for name in names.filter(|name| is_left_over(name, PREFIX)) {
-        eprintln!("chaos: removing {name}, which an earlier run left behind");
-        for pid in run(&["ip", "netns", "pids", name])?.lines().filter_map(|line| line.trim().parse().ok()) {
-            // It may have ended by itself meanwhile.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        run(&["ip", "netns", "del", name])?;
-    }
-    Ok(())
 }
 
 /// Limits of the kernel's neighbour table, which all namespaces share. What they were comes back with the end of this.
@@ -264,14 +182,5 @@ mod tests {
         check(Side::These(these(&[])), Side::Anybody, 1.0, None);
         check(Side::Anybody, Side::Anybody, 0.0, None);
         check(Side::Others(these(&[])), Side::Anybody, 1.0, Some("drop"));
-    }
-
-    #[test]
-    fn a_name_says_who_made_it() {
-        assert_eq!(maker("rmc17-hub", PREFIX), Some(17));
-        assert_eq!(maker("ringmesh-chaos-17", "ringmesh-chaos-"), Some(17));
-        for other in ["rmt17-hub", "rmc-hub", "rmcx-n1", ""] {
-            assert_eq!(maker(other, PREFIX), None, "{other}");
-        }
     }
 }

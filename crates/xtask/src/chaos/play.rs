@@ -12,7 +12,7 @@ use ringmesh_sim::scenario::{Direction, Fault, Scenario, Scene, Step, Who};
 use super::agents::{Agents, name, now_ms};
 use super::history::{Change, History, Window};
 use super::net::{Loss, Side};
-use super::stop::Stop;
+use crate::stop::Stop;
 
 /// How often events are read on the way. Agents keep the last 1,024: at 25 % loss those are a minute and a half.
 const READ_EVERY: Duration = Duration::from_secs(15);
