@@ -127,7 +127,10 @@ pub(crate) fn members_table(answer: &Value) -> Table {
             text(member, "region"),
             text(member, "mesh"),
             moment(member, "since"),
-            text(member, "cause"),
+            match member["demoted"].as_str() {
+                Some(why) => format!("{}; {why}: last in answers", text(member, "cause")),
+                None => text(member, "cause"),
+            },
         ]);
     }
     table

@@ -6,6 +6,7 @@ mod agent;
 mod api;
 mod demo;
 mod doctor;
+mod follow;
 mod lookup;
 mod signals;
 mod sim;
@@ -73,6 +74,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// List the members of the mesh and their states.
     Members {
+        /// Go on with a line for each change of who is in answers.
+        #[arg(long)]
+        follow: bool,
         #[command(flatten)]
         ask: Ask,
     },
@@ -212,7 +216,8 @@ async fn run(command: Command) -> Outcome {
     match command {
         Command::Agent(args) => agent::run(args).await,
         Command::Demo(args) => demo::run(args).await,
-        Command::Members { ask } => api::members(&ask).await,
+        Command::Members { ask, follow: false } => api::members(&ask).await,
+        Command::Members { ask, follow: true } => follow::members(&ask).await,
         Command::Services { name: None, ask, .. } => api::services(&ask).await,
         Command::Services { name: Some(name), health, zone, tag, ask } => {
             let filters = [("health", health), ("zone", zone), ("tag", tag)];

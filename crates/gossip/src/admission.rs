@@ -1,15 +1,21 @@
 //! Checks seals before anything reaches the node, off the node's task.
 //!
 //! A statement whose speaker's `trust` document has not come yet waits here, bounded in number and time, while the
-//! sender is asked for it. A `trust` document proves itself and lets the waiting ones through.
+//! sender is asked for it. A `trust` document proves itself and lets the waiting ones through. What comes again as it was
+//! checked before is not checked again: news comes by several ways, and a check costs more than all else that is done.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use ringmesh_types::document::{Document, Topic};
+use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::ids::{NodeId, Version};
 use ringmesh_types::limits::{PARKED_BYTES_MAX, PARKED_FOR, PARKED_STATEMENTS_MAX};
 use ringmesh_types::sealed::{CheckSeal, DocumentKey, Statement, Verified, VerifiedStatement};
+use ringmesh_types::stored::Stored;
 use ringmesh_types::time::Instant;
+
+/// So many documents that were checked last are known again.
+const CHECKED_MAX: usize = 512;
 
 /// What came of a batch.
 #[derive(Debug, Default)]
@@ -33,6 +39,9 @@ pub struct Gate<C> {
     checker: C,
     keys: BTreeMap<NodeId, (Version, DocumentKey)>,
     parked: VecDeque<Parked>,
+    checked: BTreeMap<Key, Verified<Arc<Stored>>>,
+    /// Their keys, in the order in which they came.
+    oldest: VecDeque<Key>,
     /// Statements that were dropped because too many waited, or waited too long.
     pub dropped: u64,
 }
@@ -40,7 +49,14 @@ pub struct Gate<C> {
 impl<C: CheckSeal> Gate<C> {
     /// A gate that trusts nobody yet.
     pub fn new(checker: C) -> Self {
-        Self { checker, keys: BTreeMap::new(), parked: VecDeque::new(), dropped: 0 }
+        Self {
+            checker,
+            keys: BTreeMap::new(),
+            parked: VecDeque::new(),
+            checked: BTreeMap::new(),
+            oldest: VecDeque::new(),
+            dropped: 0,
+        }
     }
 
     /// Checks a batch. `trust` documents count at once, wherever in the batch they stand.
@@ -91,7 +107,10 @@ impl<C: CheckSeal> Gate<C> {
         });
         match proven {
             Ok(document_key) => {
-                self.keys.insert(key.owner, (*version, document_key));
+                let before = self.keys.insert(key.owner, (*version, document_key));
+                if before.is_some_and(|(_, before)| before != document_key) {
+                    self.checked.retain(|checked, _| checked.owner != key.owner);
+                }
                 true
             }
             Err(why) => {
@@ -112,12 +131,18 @@ impl<C: CheckSeal> Gate<C> {
             return;
         };
         let checked = match statement {
-            Statement::Document(document) => {
-                Verified::check_document(document, key, &self.checker).map(|document| match document.read() {
-                    Ok(stored) => VerifiedStatement::Document(stored),
-                    Err(error) => VerifiedStatement::Unreadable(speaker, error.to_string()),
-                })
-            }
+            Statement::Document(document) => match self.known(&document) {
+                Some(stored) => Ok(VerifiedStatement::Document(stored)),
+                None => Verified::check_document(document, key, &self.checker).map(|document| {
+                    match document.read() {
+                        Ok(stored) => {
+                            self.remember(stored.clone());
+                            VerifiedStatement::Document(stored)
+                        }
+                        Err(error) => VerifiedStatement::Unreadable(speaker, error.to_string()),
+                    }
+                }),
+            },
             Statement::Accusation(accusation) => {
                 Verified::check_accusation(accusation, key, &self.checker).map(VerifiedStatement::Accusation)
             }
@@ -125,6 +150,23 @@ impl<C: CheckSeal> Gate<C> {
         match checked {
             Ok(statement) => admission.admitted.push(statement),
             Err(error) => admission.rejected.push((speaker, error.to_string())),
+        }
+    }
+
+    /// The same document, if it was checked lately under the key that its owner has still.
+    fn known(&self, document: &Document) -> Option<Verified<Arc<Stored>>> {
+        self.checked.get(&document.key).filter(|checked| checked.get().document == *document).cloned()
+    }
+
+    fn remember(&mut self, stored: Verified<Arc<Stored>>) {
+        let key = stored.get().document.key.clone();
+        if self.checked.insert(key.clone(), stored).is_none() {
+            self.oldest.push_back(key);
+        }
+        if self.oldest.len() > CHECKED_MAX
+            && let Some(oldest) = self.oldest.pop_front()
+        {
+            self.checked.remove(&oldest);
         }
     }
 
@@ -220,6 +262,31 @@ mod tests {
         assert_eq!((forged.admitted.len(), forged.rejected.len()), (0, 2));
         let honest = gate.admit(Instant::START, vec![document("node", 2, &[], 7)]);
         assert_eq!(honest.admitted.len(), 1);
+    }
+
+    #[test]
+    fn what_was_checked_is_not_checked_again_unless_it_or_its_owners_key_changed() {
+        let mut gate = Gate::new(Repeats);
+        let node = document("node", 1, &[], 7);
+        gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7), node.clone()]);
+        let again = gate.admit(Instant::START, vec![node.clone(), document("node", 1, &[1], 8)]);
+        assert_eq!((again.admitted.len(), again.rejected.len()), (1, 1), "another body needs another seal");
+        let renewed = gate.admit(Instant::START, vec![document("trust", 2, &[8; 32], 8), node]);
+        assert_eq!((renewed.admitted.len(), renewed.rejected.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_known_again_is_bounded() {
+        let mut gate = Gate::new(Repeats);
+        gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7)]);
+        for number in 0..2 * CHECKED_MAX {
+            let topic = format!("map/{number}").parse().expect("a topic");
+            let key = Key { owner: NodeId::from_bytes([1; 8]), topic };
+            let version = Version { epoch: Epoch(1), sequence: 1 };
+            let document = Document { key, version, body: [].into(), seal: Seal([7; 64]) };
+            gate.admit(Instant::START, vec![Statement::Document(document)]);
+        }
+        assert_eq!((gate.checked.len(), gate.oldest.len()), (CHECKED_MAX, CHECKED_MAX));
     }
 
     #[test]

@@ -39,7 +39,7 @@ const REMEMBERED_TRIES: u32 = 6;
 /// A joiner shows its documents to members that it hears of within this time.
 const NEWCOMER_FOR: Duration = Duration::from_secs(5);
 /// In a larger mesh it shows them to about so many, who pass them on.
-const GREETED_MAX: usize = 64;
+const GREETED_MAX: usize = 4;
 /// So many members must refuse our epoch as too far ahead before we give it up: one could lie.
 const REFUSERS_ENOUGH: usize = 2;
 /// So many catalogues are given out at once, then one in this time: whoever asks for more is sent to others.

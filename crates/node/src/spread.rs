@@ -28,6 +28,8 @@ const GRAFT_AFTER: Duration = Duration::from_millis(30);
 /// What is urgent goes to so many members besides, wherever they are, for half of the neighbours may have died at once:
 /// from its origin, and from each that it is news to.
 const BESIDES: [usize; 2] = [64, 1];
+/// Who has just joined has links to few, and others join at the same time: each link costs both a handshake.
+const NEWCOMERS_BESIDES: [usize; 2] = [4, 0];
 /// Of accusations there are several, each with an origin of its own.
 const ACCUSATIONS_BESIDES: [usize; 2] = [16, 1];
 /// Where packets get lost a push takes long now and then: everything goes to so many members besides.
@@ -121,11 +123,12 @@ impl Node {
         }
         if !small.is_empty() {
             let is_lossy = self.membership.loss().share() > LOSS;
-            let usual = besides(class)[usize::from(from.is_some())];
-            let besides = usual.max(if is_lossy { BESIDES_IN_LOSS } else { 0 });
-            if besides > 0 {
+            let besides = if self.contacts.is_newcomer(now) { NEWCOMERS_BESIDES } else { besides(class) };
+            let usual = besides[usize::from(from.is_some())];
+            let count = usual.max(if is_lossy { BESIDES_IN_LOSS } else { 0 });
+            if count > 0 {
                 let told: Vec<NodeId> = plan.eager.iter().copied().chain(from).collect();
-                let to = self.members.some(&mut self.rng, besides, &told);
+                let to = self.members.some(&mut self.rng, count, &told);
                 self.push(to, class, Push::Statements(small.clone()));
             }
             self.push(eager, class, Push::Spread { hops, statements: small });

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::systems::{Said, System, name};
+use super::counters;
+use super::systems::{Said, System, addr, name};
 use crate::stop::Stop;
 
 /// What is waited for is looked at this often, unless an agent says something before.
@@ -113,6 +114,14 @@ impl<'a> Cluster<'a> {
         let at = Instant::now();
         self.agents[agent].running = None;
         at
+    }
+
+    /// Cuts an agent off from all others: it runs on and counts as dead. Says when; it is killed with what is returned.
+    pub(crate) fn cut_off(&mut self, agent: usize) -> Result<(Instant, impl Drop + use<>)> {
+        counters::cut(Some(&addr(agent)))?;
+        let at = Instant::now();
+        let running = self.agents[agent].running.take().context("only who runs can be cut off")?;
+        Ok((at, running))
     }
 
     /// Waits until every agent counts all as alive. They are looked at one after the other, each until it does: so

@@ -1,5 +1,5 @@
 //! What agents cost: CPU time and memory of their processes, and what they send in the network namespace that this
-//! thread stands in.
+//! thread stands in; and who of them is cut off there.
 
 use std::fs;
 
@@ -16,7 +16,18 @@ const RULES: &str = "add table inet bench
     add counter inet bench sent_tcp
     add chain inet bench sent { type filter hook output priority 0; }
     add rule inet bench sent meta l4proto udp counter name sent_udp
-    add rule inet bench sent meta l4proto tcp counter name sent_tcp";
+    add rule inet bench sent meta l4proto tcp counter name sent_tcp
+    add chain inet bench cut { type filter hook output priority -1; }";
+
+/// Drops everything from and to an address, or nothing any more.
+pub(crate) fn cut(addr: Option<&str>) -> Result<()> {
+    match addr {
+        None => run(&["nft", "flush chain inet bench cut"]).map(drop),
+        Some(addr) => ["saddr", "daddr"].into_iter().try_for_each(|way| {
+            run(&["nft", &format!("add rule inet bench cut ip {way} {addr} drop")]).map(drop)
+        }),
+    }
+}
 
 /// CPU seconds that a process has used, in user mode and in the kernel.
 pub(crate) fn cpu_s(pid: u32) -> Result<f64> {

@@ -31,7 +31,7 @@ const USAGE: &str = "usage: cargo xtask bench gossip [OPTION…]
 
   --nodes 50     agents in a cluster
   --rounds 3     clusters of each system, in turn
-  --kills 4      agents that are killed in a round
+  --kills 4      agents that die in a round: killed (SIGKILL) and cut off (nftables) in turn
   --changes 10   changes that are spread in a round
   --steady 30    seconds without any change, over which costs are measured
   --binary PATH  the ringmesh to measure, instead of building one for release

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use super::cluster::Cluster;
-use super::counters::{Traffic, cpu_s, rss_mib};
+use super::counters::{Traffic, cpu_s, cut, rss_mib};
 use super::figures::{Figure, Samples, show};
 use super::systems::{Said, System, change_name, name};
 use crate::stop::Stop;
@@ -28,7 +28,7 @@ const FAILED_WITHIN: Duration = Duration::from_secs(90);
 pub(crate) struct Course {
     /// So many agents.
     pub(crate) nodes: usize,
-    /// So many are killed, one after the other, and started again.
+    /// So many are killed or cut off in turn, one after the other, and started again.
     pub(crate) kills: u32,
     /// So many changes are spread, one after the other.
     pub(crate) changes: u32,
@@ -55,7 +55,7 @@ pub(crate) fn play(system: &dyn System, course: &Course, seed: u64, stop: &Stop)
     round.cluster.pause(SETTLE)?;
     round.measure_costs()?;
     (0..course.changes).try_for_each(|number| round.change(number))?;
-    (0..course.kills).try_for_each(|_| round.kill())?;
+    (0..course.kills).try_for_each(|number| round.kill(number))?;
     round.note(Figure::FalseRemovals, round.cluster.falsely_removed() as f64);
     for (figure, values) in &round.samples {
         eprintln!("bench:   {}: {}", figure.says(), show(values));
@@ -109,10 +109,15 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Kills anybody but the seed, and waits until all is well again.
-    fn kill(&mut self) -> Result<()> {
+    /// Kills anybody but the seed, every second time by cutting it off, and waits until all is well again.
+    fn kill(&mut self, number: u32) -> Result<()> {
         let victim = self.draw(1);
-        let at = self.cluster.kill(victim);
+        let (at, cut_off) = if number % 2 == 0 {
+            (self.cluster.kill(victim), None)
+        } else {
+            let (at, cut_off) = self.cluster.cut_off(victim)?;
+            (at, Some(cut_off))
+        };
         let wanted = Said::Failed(victim);
         let failed = self.cluster.wait_for_said(&wanted, at, FAILED_WITHIN)?;
         self.note_since(Figure::KillFirst, at, failed.first());
@@ -121,6 +126,8 @@ impl Round<'_> {
         } else {
             eprintln!("bench:   the death of {} was noticed by {} agents only", name(victim), failed.len());
         }
+        drop(cut_off);
+        cut(None)?;
         self.cluster.start_one(victim)?;
         self.cluster.wait_for_everybody()?;
         self.cluster.pause(HEAL)

@@ -381,8 +381,8 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "anti-entropy-off",
         breaks: "What pushing missed is never looked for.",
         file: "crates/node/src/repair.rs",
-        find: "if let Some(target) = self.members.some(&mut self.rng, 1, &[]).first() {",
-        replace: "if let Some(target) = self.members.some(&mut self.rng, 1, &[]).first().filter(|_| false) {",
+        find: "            self.ask_digest(target);\n        }\n    }\n\n    pub(crate) fn arm_beat",
+        replace: "            drop(target);\n        }\n    }\n\n    pub(crate) fn arm_beat",
     },
     Mutation {
         name: "repair-hundredfold",
@@ -390,6 +390,27 @@ pub(super) const TABLE: &[Mutation] = &[
         file: "crates/node/src/repair.rs",
         find: "const USUAL_MS: core::ops::Range<u64> = 10_000..30_000;",
         replace: "const USUAL_MS: core::ops::Range<u64> = 100..300;",
+    },
+    Mutation {
+        name: "no-flap-damping",
+        breaks: "However often a member goes Down, it is as good as others when it is back.",
+        file: "crates/node/src/damping.rs",
+        find: "const SUPPRESSED_ABOVE: f64 = 2_500.0;",
+        replace: "const SUPPRESSED_ABOVE: f64 = 4_000.0;",
+    },
+    Mutation {
+        name: "spared-for-long",
+        breaks: "Members that are Down stay in answers if many others are.",
+        file: "crates/node/src/removals.rs",
+        find: "const SPARED_FOR: Duration = Duration::from_secs(60);",
+        replace: "const SPARED_FOR: Duration = Duration::from_secs(600);",
+    },
+    Mutation {
+        name: "told-one-by-one",
+        breaks: "Deaths that happen together are told one by one.",
+        file: "crates/node/src/watch.rs",
+        find: "const QUIET_FOR: Duration = Duration::from_secs(1);",
+        replace: "const QUIET_FOR: Duration = Duration::from_millis(1);",
     },
     Mutation {
         name: "drain-ignored",
@@ -430,7 +451,7 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "down-still-answered",
         breaks: "Answers name instances on members that are Down.",
         file: "crates/dns/src/selection.rs",
-        find: "if !instance.member.state.is_serving() {",
+        find: "if !instance.member.state.is_serving() && instance.member.demoted != Some(Demotion::Spared) {",
         replace: "if false {",
     },
     Mutation {
