@@ -11,8 +11,10 @@ use tokio::sync::{Notify, Semaphore};
 
 /// So many are kept: whoever was away for longer reads the members anew.
 const KEPT: usize = 256;
-/// So many may wait at once; further ones are answered with what there is.
+/// So many may wait at once.
 const WAITING_MAX: usize = 64;
+/// Further ones are answered with what there is, after this time, lest they ask again and again.
+const TOO_MANY_WAIT: Duration = Duration::from_secs(1);
 
 /// Changes of members that happened together.
 #[derive(Debug, Clone, Serialize)]
@@ -58,9 +60,14 @@ impl Followers {
 
     /// What was told after number `since`, oldest first; waits up to `wait` for it if there is nothing.
     pub(crate) async fn since(&self, since: u64, wait: Duration) -> Vec<Told> {
-        let news =
-            || -> Vec<Told> { self.told().1.iter().filter(|told| told.sequence > since).cloned().collect() };
+        let news = || -> Vec<Told> {
+            let told = self.told();
+            // Who has seen more than was told has followed an earlier life of this agent.
+            let since = if since > told.0 { 0 } else { since };
+            told.1.iter().filter(|told| told.sequence > since).cloned().collect()
+        };
         let Ok(_permit) = self.waiting.try_acquire() else {
+            tokio::time::sleep(wait.min(TOO_MANY_WAIT)).await;
             return news();
         };
         let come = async {
@@ -99,6 +106,8 @@ mod tests {
         let missed = followers.since(1, Duration::ZERO).await;
         assert_eq!(missed.iter().map(|told| told.sequence).collect::<Vec<_>>(), [2]);
         assert!(followers.since(2, Duration::ZERO).await.is_empty());
+        let anew = followers.since(50, Duration::ZERO).await;
+        assert_eq!(anew.len(), 2, "its counting began anew");
     }
 
     #[tokio::test]

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn what_happened_together_is_told_in_one_line_each_way() {
-        let change = |member: &str, to: &str| json!({ "member": member, "from": "in", "to": to, "cause": "why" });
+        let change =
+            |member: &str, to: &str| json!({ "member": member, "from": "in", "to": to, "cause": "why" });
         let told = json!({
             "sequence": 3, "time": 1_000, "changes": [change("a", "out"), change("b", "in"), change("c", "out")]
         });

@@ -151,7 +151,16 @@ pub fn candidates<'a>(snapshot: &Snapshot, service: &'a ServiceView, filter: &Fi
         .iter()
         .map(|(instance, endpoint, health)| standing(instance, endpoint, health.state, filter))
         .collect();
-    let floor = floor(&standings);
+    // Who is Down and spared does not stand in for those who live.
+    let alive: Vec<_> = found
+        .iter()
+        .zip(&standings)
+        .filter(|((instance, ..), standing)| {
+            **standing != Standing::Healthy || instance.member.state.is_serving()
+        })
+        .map(|(_, standing)| *standing)
+        .collect();
+    let floor = floor(&alive);
     found
         .into_iter()
         .zip(standings)
@@ -183,12 +192,14 @@ pub fn distinct<'a, K: Ord>(
 
 /// Drops candidates that come last if others remain: an address record has no priority by which they could.
 pub fn drop_last(candidates: &mut Vec<Candidate<'_>>) {
-    let is_better = |candidate: &Candidate<'_>| {
-        candidate.health.state != HealthState::Greylisted && candidate.instance.member.demoted.is_none()
+    let mut keep_if_any = |is_better: fn(&Candidate<'_>) -> bool| {
+        if candidates.iter().any(is_better) {
+            candidates.retain(is_better);
+        }
     };
-    if candidates.iter().any(is_better) {
-        candidates.retain(is_better);
-    }
+    keep_if_any(|candidate| candidate.instance.member.state.is_serving());
+    keep_if_any(|candidate| candidate.instance.member.demoted.is_none());
+    keep_if_any(|candidate| candidate.health.state != HealthState::Greylisted);
 }
 
 /// At most `max` of the served candidates, best priority first; within a priority in a random order in which a
@@ -362,6 +373,7 @@ mod tests {
         check(world, &Filter::default(), "a 210 100; b 220 100; c 130 100; d node down");
         check("b passing down spared", &Filter::default(), "b 220 100");
         check("b failing down spared; c passing", &Filter::default(), "b failing; c 30 100");
+        check("b passing down spared; c unknown", &Filter::default(), "b 220 100; c 30 100");
     }
 
     #[test]

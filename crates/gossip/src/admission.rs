@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::ids::{NodeId, Version};
-use ringmesh_types::limits::{PARKED_BYTES_MAX, PARKED_FOR, PARKED_STATEMENTS_MAX};
+use ringmesh_types::limits::{PARKED_BYTES_MAX, PARKED_FOR, PARKED_STATEMENTS_MAX, PUSH_BODY_BYTES_MAX};
 use ringmesh_types::sealed::{CheckSeal, DocumentKey, Statement, Verified, VerifiedStatement};
 use ringmesh_types::stored::Stored;
 use ringmesh_types::time::Instant;
@@ -136,7 +136,10 @@ impl<C: CheckSeal> Gate<C> {
                 None => Verified::check_document(document, key, &self.checker).map(|document| {
                     match document.read() {
                         Ok(stored) => {
-                            self.remember(stored.clone());
+                            // Large ones are pulled, once.
+                            if stored.get().document.body.len() <= PUSH_BODY_BYTES_MAX {
+                                self.remember(stored.clone());
+                            }
                             VerifiedStatement::Document(stored)
                         }
                         Err(error) => VerifiedStatement::Unreadable(speaker, error.to_string()),

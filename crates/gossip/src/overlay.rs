@@ -50,12 +50,21 @@ pub struct Overlay {
     links: Vec<NodeId>,
     leaving: usize,
     is_stale: bool,
+    is_broken: bool,
 }
 
 impl Overlay {
     /// A node without links.
     pub fn new(me: NodeId, zone: ZoneName) -> Self {
-        Self { me, zone, sides: Default::default(), links: Vec::new(), leaving: 0, is_stale: true }
+        Self {
+            me,
+            zone,
+            sides: Default::default(),
+            links: Vec::new(),
+            leaving: 0,
+            is_stale: true,
+            is_broken: false,
+        }
     }
 
     /// The links as they were last computed.
@@ -80,7 +89,8 @@ impl Overlay {
             .as_flattened()
             .iter()
             .any(|side| side.0.iter().flatten().any(|(_, neighbour)| *neighbour == id));
-        self.is_stale |= is_near || self.links.contains(&id);
+        self.is_broken |= self.links.contains(&id);
+        self.is_stale |= is_near || self.is_broken;
     }
 
     fn distances(&self, ring: usize, id: NodeId) -> [u64; 2] {
@@ -89,13 +99,18 @@ impl Overlay {
         [after, after.wrapping_neg()]
     }
 
+    /// Whether the links are well enough to wait for more members to come before they are computed anew.
+    pub fn may_wait(&self) -> bool {
+        !self.is_broken && self.links.len() >= LINKS_MIN
+    }
+
     /// Computes the links anew if somebody came or went that matters. Says whether it did. `others` are the serving
     /// members but this node.
     pub fn refresh<'a>(&mut self, others: impl Iterator<Item = (NodeId, &'a ZoneName)> + Clone) -> bool {
         if !self.is_stale {
             return false;
         }
-        self.is_stale = false;
+        (self.is_stale, self.is_broken) = (false, false);
         self.sides = Default::default();
         for (id, _) in others.clone() {
             for ring in 0..RINGS {

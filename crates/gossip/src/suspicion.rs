@@ -204,8 +204,11 @@ impl Suspicions {
         }
         let suspicion = self.entry(now, accusation.subject, life);
         let was_accusing = suspicion.is_accusing(accusation.accuser);
-        if !suspicion.hear(now, accusation, false) || !was_accusing {
+        if !suspicion.hear(now, accusation, false) {
             return TakenBack::Nothing;
+        }
+        if !was_accusing {
+            return TakenBack::Unheld;
         }
         if suspicion.accusers() == 0 { TakenBack::Last } else { TakenBack::One }
     }
@@ -319,8 +322,10 @@ impl Suspicions {
 /// What taking a vote back came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TakenBack {
-    /// There was no such vote.
+    /// It is no news, or about another life.
     Nothing,
+    /// The vote has not come here: it does not count if it comes later, and others may hold it.
+    Unheld,
     /// Others accuse still.
     One,
     /// Nobody accuses any more.

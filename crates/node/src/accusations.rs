@@ -117,11 +117,12 @@ impl Node {
             return;
         }
         let life = member.life();
-        let accusation = self.sealed_accusation(now, subject.id(), life, Evidence::ProbeUnanswered);
-        self.count_vote(now, &accusation);
-        if self.suspicions.accusers(subject.id()) > ACCUSERS_TOLD {
+        // Who has just come has its hands full, and so have those that come with it: silence says little yet.
+        if self.config.parts.self_doubt && self.contacts.is_newcomer(now) {
             return;
         }
+        let accusation = self.sealed_accusation(now, subject.id(), life, Evidence::ProbeUnanswered);
+        self.count_vote(now, &accusation);
         if self.config.parts.self_doubt {
             if self.membership.local_health().is_sick() {
                 self.take_all_back(now);
@@ -130,6 +131,9 @@ impl Node {
             if self.judge(subject.id()).is_deaf_since(now, begun) {
                 return;
             }
+        }
+        if self.suspicions.accusers(subject.id()) > ACCUSERS_TOLD {
+            return;
         }
         let told = self.accusations.told.entry(subject.id()).or_insert((life, now));
         if told.0 != life {
@@ -207,7 +211,7 @@ impl Node {
 
     fn show_taken_back(&mut self, now: Instant, subject: NodeId, taken: TakenBack, cause: &str) {
         let state = match taken {
-            TakenBack::Nothing => return,
+            TakenBack::Nothing | TakenBack::Unheld => return,
             TakenBack::Last => MemberState::Alive,
             TakenBack::One => suspect(self.suspicions.accusers(subject)),
         };

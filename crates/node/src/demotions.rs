@@ -10,7 +10,7 @@ use ringmesh_types::time::Instant;
 use crate::damping::Damping;
 use crate::machine::{Node, Timer};
 use crate::members::{Member, Members};
-use crate::removals::{Removal, Removals, most};
+use crate::removals::{Removal, Removals, WINDOW, most};
 use crate::watch::{FLAPPING_OUT_AFTER, Presence};
 
 const CALM: &str = "it has been calm long enough";
@@ -21,6 +21,8 @@ pub(crate) struct Demotions {
     members: Damping<NodeId>,
     endpoints: Damping<EndpointKey>,
     removals: Removals,
+    /// When they are looked at next; timers armed for another moment are stale.
+    armed: Option<Instant>,
 }
 
 impl Demotions {
@@ -62,7 +64,13 @@ impl Node {
 
     /// A member goes Down.
     pub(crate) fn count_removal(&mut self, now: Instant, id: NodeId) {
-        let members = mesh_size(&self.members);
+        // Whoever comes and goes again and again is no first choice anyway, and takes nobody's place.
+        if self.demotions.members.is_suppressed(&id) {
+            self.demotions.members.fail(now, &id);
+            self.timers.arm(now.after(FLAPPING_OUT_AFTER), Timer::FlappingOut(id));
+            return self.arm_demotions();
+        }
+        let members = mesh_size(now, &self.members);
         let removal = self.demotions.removals.decide(now, id, members);
         if removal == Removal::FirstSpared {
             let cause = format!(
@@ -97,13 +105,19 @@ impl Node {
     }
 
     fn arm_demotions(&mut self) {
-        if let Some(at) = self.demotions.next() {
+        let next = self.demotions.next();
+        if let Some(at) = next.filter(|at| self.demotions.armed.is_none_or(|armed| *at < armed)) {
+            self.demotions.armed = Some(at);
             self.timers.arm(at, Timer::Demotions);
         }
     }
 
     /// Whoever has been kept back long enough is as good as others again, or is out.
     pub(crate) fn on_demotions_due(&mut self, now: Instant) {
+        if self.demotions.armed.is_none_or(|armed| armed > now) {
+            return;
+        }
+        self.demotions.armed = None;
         for id in self.demotions.members.reusable(now) {
             self.note_presence(now, id);
             self.demotions.members.forget(&id);
@@ -137,7 +151,8 @@ impl Node {
     }
 }
 
-/// How many members there are that have not left, those that went Down lately included.
-fn mesh_size(members: &Members) -> usize {
-    members.iter().filter(|member| member.is_serving() || member.is_down()).count()
+/// How many members serve or did until just now.
+fn mesh_size(now: Instant, members: &Members) -> usize {
+    let was_lately = |member: &Member| member.is_down() && now.since(member.changed) < WINDOW;
+    members.iter().filter(|member| member.is_serving() || was_lately(member)).count()
 }

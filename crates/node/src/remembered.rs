@@ -103,9 +103,10 @@ impl Node {
     pub(crate) fn on_remembered(&mut self, now: Instant, down: &[NodeId]) {
         for id in down {
             if self.members.find(*id).is_some_and(|member| member.is_serving() && *id != self.id()) {
-                self.declare_down(now, *id, "it was Down before this agent restarted".to_owned());
+                self.hold_down(now, *id, "it was Down before this agent restarted".to_owned());
             }
         }
+        self.forget_presences();
         self.doubt_everybody(now, now, now.after(LOOK_AFTER));
         for id in self.remembered.unconfirmed.keys() {
             self.registry.set_live(*id, false);

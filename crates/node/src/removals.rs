@@ -11,7 +11,8 @@ use ringmesh_types::time::Instant;
 const ALWAYS: usize = 8;
 /// In a larger one this part of its members: a third, for zones come in threes and one may fail.
 const PART: usize = 3;
-const WINDOW: Duration = Duration::from_secs(60);
+/// Within this time.
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// How long Down members stay in answers at most because others went before them: all until the first one's time is over.
 const SPARED_FOR: Duration = Duration::from_secs(60);
 

@@ -46,6 +46,8 @@ pub(crate) struct Repair {
     next: Instant,
     /// Whom the next comparison is with, if somebody showed that it differs.
     with: Option<NodeId>,
+    /// Whether the last one was with whoever chance chose: every second one is, for who shows that it differs may lie.
+    is_random: bool,
     /// When a member last agreed with us on all documents of a bucket.
     agreed: Box<[Instant; BUCKETS]>,
     is_stale: bool,
@@ -60,6 +62,7 @@ impl Default for Repair {
         Self {
             next: Instant::START,
             with: None,
+            is_random: true,
             agreed: Box::new([Instant::START; BUCKETS]),
             is_stale: false,
             hurried_until: Instant::START,
@@ -110,8 +113,9 @@ impl Node {
         }
         self.arm_repair(now);
         self.look_for_stale(now);
-        let with =
-            self.repair.with.take().and_then(|id| self.members.find(id)).filter(|with| with.is_serving());
+        self.repair.is_random = !self.repair.is_random;
+        let with = self.repair.with.take().filter(|_| !self.repair.is_random);
+        let with = with.and_then(|id| self.members.find(id)).filter(|with| with.is_serving());
         let target = with.map(Member::target);
         if let Some(target) = target.or_else(|| self.members.some(&mut self.rng, 1, &[]).first().copied()) {
             self.ask_digest(target);
@@ -126,13 +130,13 @@ impl Node {
     pub(crate) fn on_beat_due(&mut self, now: Instant) {
         self.arm_beat(now);
         let beat = Datagram::Beat { root: self.registry.root() };
-        for neighbour in self.neighbours() {
+        for neighbour in self.neighbours(now) {
             self.send_datagram(neighbour, &beat);
         }
     }
 
     pub(crate) fn on_neighbour_beat(&mut self, now: Instant, from: NodeId, root: u64) {
-        if !self.members.find(from).is_some_and(Member::is_serving) {
+        if !self.spread.is_linked(from) || !self.members.find(from).is_some_and(Member::is_serving) {
             return;
         }
         if root == self.registry.root() {

@@ -28,6 +28,8 @@ const GRAFT_AFTER: Duration = Duration::from_millis(30);
 /// What is urgent goes to so many members besides, wherever they are, for half of the neighbours may have died at once:
 /// from its origin, and from each that it is news to.
 const BESIDES: [usize; 2] = [64, 1];
+/// Whoever has just joined computes its links at most this often.
+const REFRESHED_EVERY: Duration = Duration::from_secs(1);
 /// Who has just joined has links to few, and others join at the same time: each link costs both a handshake.
 const NEWCOMERS_BESIDES: [usize; 2] = [4, 0];
 /// Of accusations there are several, each with an origin of its own.
@@ -44,11 +46,17 @@ pub(crate) struct Spread {
     tree: Plumtree,
     /// Ids by neighbour.
     unannounced: BTreeMap<NodeId, Vec<StatementId>>,
+    refreshed: Instant,
 }
 
 impl Spread {
     pub(crate) fn new(me: NodeId, zone: ZoneName) -> Self {
-        Self { overlay: Overlay::new(me, zone), tree: Plumtree::default(), unannounced: BTreeMap::new() }
+        Self {
+            overlay: Overlay::new(me, zone),
+            tree: Plumtree::default(),
+            unannounced: BTreeMap::new(),
+            refreshed: Instant::START,
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -80,7 +88,12 @@ fn besides(class: Class) -> [usize; 2] {
 }
 
 fn is_reachable(state: MemberState) -> bool {
-    matches!(state, MemberState::Alive)
+    match state {
+        MemberState::Alive => true,
+        // One accuser may be the sick one.
+        MemberState::Suspect { accusers } => accusers < 2,
+        MemberState::Holding | MemberState::Down | MemberState::Left => false,
+    }
 }
 
 /// What a checked statement is kept as.
@@ -97,7 +110,7 @@ pub(crate) fn kept(statement: &VerifiedStatement) -> Option<Kept> {
 impl Node {
     /// Tells everybody: news of ours, or what came from a neighbour as news after so many hops.
     pub(crate) fn spread_news(&mut self, now: Instant, from: Option<NodeId>, hops: u8, news: &[Kept]) {
-        self.refresh_links();
+        self.refresh_links(now);
         news.iter().for_each(|kept| {
             self.spread.tree.see(kept, from);
         });
@@ -168,12 +181,18 @@ impl Node {
     }
 
     /// Who there are links to.
-    pub(crate) fn neighbours(&mut self) -> Vec<NodeId> {
-        self.refresh_links();
+    pub(crate) fn neighbours(&mut self, now: Instant) -> Vec<NodeId> {
+        self.refresh_links(now);
         self.spread.overlay.links().to_vec()
     }
 
-    fn refresh_links(&mut self) {
+    /// Brings the links up to date. While many come at once, not for each of them: a link costs both ends a handshake.
+    fn refresh_links(&mut self, now: Instant) {
+        let is_recent = now.since(self.spread.refreshed) < REFRESHED_EVERY;
+        if is_recent && self.contacts.is_newcomer(now) && self.spread.overlay.may_wait() {
+            return;
+        }
+        self.spread.refreshed = now;
         let is_wanted = |member: &&Member| !self.members.is_me(member) && is_reachable(member.state());
         let others = self.members.iter().filter(is_wanted).map(|member| (member.id(), &member.body().zone));
         if self.spread.overlay.refresh(others) {
@@ -182,8 +201,15 @@ impl Node {
     }
 
     /// A neighbour pushed so many statements that it was the first to bring, and these others.
-    pub(crate) fn on_spread(&mut self, from: NodeId, hops: u8, fresh: usize, repeated: &[StatementId]) {
-        self.refresh_links();
+    pub(crate) fn on_spread(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        hops: u8,
+        fresh: usize,
+        repeated: &[StatementId],
+    ) {
+        self.refresh_links(now);
         if self.spread.tree.on_pushed(from, hops, fresh, repeated) {
             self.tell_neighbour(from, Class::Health, TreeMessage::Prune);
         }

@@ -76,7 +76,7 @@ impl Node {
         }
         let hops = match source {
             Source::Spread { from, hops } => {
-                self.on_spread(from, hops, fresh, &repeated);
+                self.on_spread(now, from, hops, fresh, &repeated);
                 hops
             }
             Source::Pushed(_) => 0,
@@ -318,7 +318,11 @@ impl Node {
             }
             return;
         }
+        let before = self.presence(now, owner);
         self.place_member(now, said);
+        if source != Source::Disk && !was_serving && !self.contacts.is_newcomer(now) {
+            self.note_presence_was(now, owner, before);
+        }
         match body.standing {
             Standing::Serving if known.is_none() && source == Source::Disk => {
                 self.on_serving(now, owner, Arrival::Remembered);
@@ -411,10 +415,15 @@ impl Node {
     }
 
     pub(crate) fn declare_down(&mut self, now: Instant, subject: NodeId, cause: String) {
-        self.stats.downs += 1;
-        self.withdraw(now, subject);
         self.note_presence(now, subject);
         self.count_removal(now, subject);
+        self.hold_down(now, subject, cause);
+    }
+
+    /// A member is Down; if it was so before we started, that is no news.
+    pub(crate) fn hold_down(&mut self, now: Instant, subject: NodeId, cause: String) {
+        self.stats.downs += 1;
+        self.withdraw(now, subject);
         self.set_state(now, subject, MemberState::Down, cause);
         self.contacts.lost(now, subject);
         self.apply_forget_orders(now, subject);

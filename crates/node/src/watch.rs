@@ -61,6 +61,11 @@ pub(crate) struct Watch {
 }
 
 impl Node {
+    /// What is known so far is no news to anybody.
+    pub(crate) fn forget_presences(&mut self) {
+        self.watch.before.clear();
+    }
+
     /// A member's state is about to change.
     pub(crate) fn note_presence(&mut self, now: Instant, id: NodeId) {
         let before = self.presence(now, id);
@@ -79,7 +84,8 @@ impl Node {
         self.watch.before.entry(id).or_insert((name, before));
     }
 
-    fn presence(&self, now: Instant, id: NodeId) -> Presence {
+    /// Where a member stands: who is not known is out.
+    pub(crate) fn presence(&self, now: Instant, id: NodeId) -> Presence {
         let Some(member) = self.members.find(id) else {
             return Presence::Out;
         };

@@ -402,9 +402,66 @@ fn a_mesh_that_agrees_is_quiet() {
             now.messages - before.messages
         );
         assert!(
-            now.datagrams - before.datagrams < 2 * 120 + 40,
-            "host {host}: one ping and one ack a second"
+            now.datagrams - before.datagrams < 2 * 120 + 40 + 40,
+            "host {host}: one ping and one ack a second, and four beats every 12 s"
         );
+    }
+}
+
+#[test]
+fn a_seed_that_too_many_join_at_sends_some_of_them_to_others() {
+    let mut world = world(1, 121, 0.0);
+    let old: Vec<usize> = (0..60).collect();
+    world.start_converged(&old);
+    world.run_for(secs(5));
+    let sent = |world: &World| world.traffic(0).bytes;
+    let before = sent(&world);
+    world.start(60);
+    world.run_for(Duration::from_millis(500));
+    let for_one = sent(&world) - before;
+    let before = sent(&world);
+    (61..121).for_each(|host| world.start(host));
+    assert!(world.run_until(secs(2), World::agrees).is_some());
+    let for_sixty = sent(&world) - before;
+    assert!(for_sixty < 48 * for_one, "{for_sixty} bytes for sixty, {for_one} for one");
+}
+
+#[test]
+fn what_no_member_has_agreed_with_for_long_is_said_to_be_stale() {
+    let mut world = mesh(1, 3, 0.0);
+    for host in [1, 2] {
+        world.command(host, Command::Hold(Some(secs(600))));
+    }
+    world.run_for(secs(1));
+    [1, 2].into_iter().for_each(|host| world.crash(host));
+    let is_said = |world: &World, to: &str| {
+        world
+            .events
+            .iter()
+            .any(|(_, host, event)| *host == 0 && event.kind == EventKind::Agent && event.to == to)
+    };
+    world.run_for(secs(85));
+    assert!(!is_said(&world, "stale"));
+    world.run_for(secs(40));
+    assert!(is_said(&world, "stale"));
+    [1, 2].into_iter().for_each(|host| world.start(host));
+    world.run_for(secs(40));
+    assert!(is_said(&world, "current"));
+}
+
+#[test]
+fn followers_are_told_once_of_what_happens_at_once() {
+    let mut world = mesh(1, 30, 0.0);
+    world.run_for(secs(10));
+    world.presences.clear();
+    [5, 6, 7].into_iter().for_each(|host| world.crash(host));
+    world.run_for(secs(20));
+    for observer in (0..30).filter(|host| !(5..8).contains(host)) {
+        let told: Vec<_> = world.presences.iter().filter(|(_, host, _)| *host == observer).collect();
+        let [(_, _, changes)] = told[..] else {
+            panic!("host {observer} was told {} times", told.len());
+        };
+        assert_eq!(changes.len(), 3, "host {observer}: {changes:?}");
     }
 }
 

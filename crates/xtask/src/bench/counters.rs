@@ -17,9 +17,9 @@ const RULES: &str = "add table inet bench
     add chain inet bench sent { type filter hook output priority 0; }
     add rule inet bench sent meta l4proto udp counter name sent_udp
     add rule inet bench sent meta l4proto tcp counter name sent_tcp
-    add chain inet bench cut { type filter hook output priority -1; }";
+    add chain inet bench cut { type filter hook input priority -1; }";
 
-/// Drops everything from and to an address, or nothing any more.
+/// Drops everything that arrives from and at an address, so that no sender is told; or nothing any more.
 pub(crate) fn cut(addr: Option<&str>) -> Result<()> {
     match addr {
         None => run(&["nft", "flush chain inet bench cut"]).map(drop),

@@ -12,8 +12,10 @@ use super::figures::{Figure, Samples, show};
 use super::systems::{Said, System, change_name, name};
 use crate::stop::Stop;
 
-/// From the start until nothing of it is under way any more.
+/// From the start until nothing of it is under way any more: in a random order each agent has probed every other by then,
+/// and what two agents spend when they first meet is spent.
 const SETTLE: Duration = Duration::from_secs(15);
+const SETTLE_EACH: Duration = Duration::from_millis(1_200);
 /// From a restart that everybody knows of until the next kill.
 const HEAL: Duration = Duration::from_secs(5);
 /// Before a change.
@@ -52,7 +54,7 @@ pub(crate) fn play(system: &dyn System, course: &Course, seed: u64, stop: &Stop)
     let rng = ChaCha8Rng::seed_from_u64(seed);
     let mut round = Round { system, course, cluster, rng, samples: Samples::new() };
     round.note(Figure::StartAll, start_s);
-    round.cluster.pause(SETTLE)?;
+    round.cluster.pause(SETTLE + SETTLE_EACH * u32::try_from(course.nodes)?)?;
     round.measure_costs()?;
     (0..course.changes).try_for_each(|number| round.change(number))?;
     (0..course.kills).try_for_each(|number| round.kill(number))?;
