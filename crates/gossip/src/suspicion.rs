@@ -403,7 +403,7 @@ mod tests {
         let mut suspicions = Suspicions::new(SuspicionConfig::default(), Parts::ALL);
         assert_eq!(suspicions.accuse(at(0), &said(1, 1, 4), LIFE), Vote::Counted(1));
         assert_eq!(suspicions.accuse(at(0), &said(1, 2, 4), LIFE), Vote::Counted(2));
-        assert_eq!(suspicions.take_back(at(10), &said(2, 3, 4), LIFE), TakenBack::Nothing);
+        assert_eq!(suspicions.take_back(at(10), &said(2, 3, 4), LIFE), TakenBack::Unheld);
         assert_eq!(suspicions.accuse(at(10), &said(1, 3, 4), LIFE), Vote::Repeated, "was overtaken");
         assert_eq!(suspicions.take_back(at(10), &said(2, 2, 4), LIFE), TakenBack::One);
         assert_eq!(suspicions.accuse(at(20), &said(1, 2, 4), LIFE), Vote::Repeated, "an echo");

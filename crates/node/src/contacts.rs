@@ -43,8 +43,8 @@ const GREETED_MAX: usize = 4;
 /// So many members must refuse our epoch as too far ahead before we give it up: one could lie.
 const REFUSERS_ENOUGH: usize = 2;
 /// So many catalogues are given out at once, then one in this time: whoever asks for more is sent to others.
-const CATALOGUES_AT_ONCE: u32 = 32;
-const CATALOGUE_EVERY: Duration = Duration::from_millis(10);
+const CATALOGUES_AT_ONCE: u32 = 16;
+const CATALOGUE_EVERY: Duration = Duration::from_millis(25);
 /// Of so many others one that asks in vain is told.
 const INSTEAD_MAX: usize = 3;
 /// Whoever is sent on so often takes part in repair like everybody else.

@@ -187,7 +187,7 @@ impl Node {
     pub(crate) fn on_buckets(&mut self, now: Instant, target: Target, theirs: &[u64]) {
         let mut buckets = self.registry.differing(theirs);
         for (agreed, _) in
-            self.repair.agreed.iter_mut().zip(0_u8..).filter(|(_, index)| !buckets.contains(index))
+            self.repair.agreed.iter_mut().zip(0..=u8::MAX).filter(|(_, index)| !buckets.contains(index))
         {
             *agreed = now;
         }

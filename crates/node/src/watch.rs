@@ -17,8 +17,8 @@ use crate::io::Output;
 use crate::machine::{Node, Timer};
 use crate::members::Member;
 
-/// Changes are told once there was none for so long.
-const QUIET_FOR: Duration = Duration::from_secs(1);
+/// Changes are told once there was none for so long: in two probe periods most of those are noticed that died together.
+const QUIET_FOR: Duration = Duration::from_secs(2);
 /// And while no member is suspected by several; in any case after this time.
 const TOLD_AT_LATEST: Duration = Duration::from_secs(5);
 /// So many accusers make it likely that a member goes Down soon.
@@ -105,7 +105,7 @@ impl Node {
         };
         let may_wait = now.since(self.watch.first) < TOLD_AT_LATEST;
         if may_wait && self.members.iter().any(is_likely_down) {
-            self.timers.arm(now.after(QUIET_FOR / 4), Timer::Watch);
+            self.timers.arm(now.after(QUIET_FOR / 8), Timer::Watch);
             return;
         }
         let quiet = self.watch.last.after(QUIET_FOR);

@@ -421,7 +421,7 @@ fn a_seed_that_too_many_join_at_sends_some_of_them_to_others() {
     let for_one = sent(&world) - before;
     let before = sent(&world);
     (61..121).for_each(|host| world.start(host));
-    assert!(world.run_until(secs(2), World::agrees).is_some());
+    assert!(world.run_until(secs(5), World::agrees).is_some());
     let for_sixty = sent(&world) - before;
     assert!(for_sixty < 48 * for_one, "{for_sixty} bytes for sixty, {for_one} for one");
 }
@@ -430,7 +430,7 @@ fn a_seed_that_too_many_join_at_sends_some_of_them_to_others() {
 fn what_no_member_has_agreed_with_for_long_is_said_to_be_stale() {
     let mut world = mesh(1, 3, 0.0);
     for host in [1, 2] {
-        world.command(host, Command::Hold(Some(secs(600))));
+        world.command(host, Command::Hold(Some(secs(300))));
     }
     world.run_for(secs(1));
     [1, 2].into_iter().for_each(|host| world.crash(host));
@@ -450,7 +450,7 @@ fn what_no_member_has_agreed_with_for_long_is_said_to_be_stale() {
 }
 
 #[test]
-fn followers_are_told_once_of_what_happens_at_once() {
+fn followers_are_told_together_of_what_happens_together() {
     let mut world = mesh(1, 30, 0.0);
     world.run_for(secs(10));
     world.presences.clear();
@@ -458,10 +458,9 @@ fn followers_are_told_once_of_what_happens_at_once() {
     world.run_for(secs(20));
     for observer in (0..30).filter(|host| !(5..8).contains(host)) {
         let told: Vec<_> = world.presences.iter().filter(|(_, host, _)| *host == observer).collect();
-        let [(_, _, changes)] = told[..] else {
-            panic!("host {observer} was told {} times", told.len());
-        };
-        assert_eq!(changes.len(), 3, "host {observer}: {changes:?}");
+        assert!(told.len() <= 2, "host {observer} was told {} times", told.len());
+        let changes = told.iter().map(|(_, _, changes)| changes.len()).sum::<usize>();
+        assert_eq!(changes, 3, "host {observer}: {told:?}");
     }
 }
 

@@ -114,7 +114,7 @@ impl Round<'_> {
     /// Kills anybody but the seed, every second time by cutting it off, and waits until all is well again.
     fn kill(&mut self, number: u32) -> Result<()> {
         let victim = self.draw(1);
-        let (at, cut_off) = if number % 2 == 0 {
+        let (at, cut_off) = if number.is_multiple_of(2) {
             (self.cluster.kill(victim), None)
         } else {
             let (at, cut_off) = self.cluster.cut_off(victim)?;

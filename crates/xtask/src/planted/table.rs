@@ -409,7 +409,7 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "told-one-by-one",
         breaks: "Deaths that happen together are told one by one.",
         file: "crates/node/src/watch.rs",
-        find: "const QUIET_FOR: Duration = Duration::from_secs(1);",
+        find: "const QUIET_FOR: Duration = Duration::from_secs(2);",
         replace: "const QUIET_FOR: Duration = Duration::from_millis(1);",
     },
     Mutation {
