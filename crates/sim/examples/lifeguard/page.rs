@@ -138,7 +138,8 @@ either. *Blind*: runs at whose end a healthy member did not know of the crash. C
 fewer runs, which *a run* takes into account.
 
 `cargo run --release -p ringmesh-sim --example lifeguard -- --record docs/results/lifeguard.tsv --page docs/results`
-(`--only NAME`, `--seeds N` and `--nodes N` choose rows; 128 members have 48 cells, more than 500 have six).
+(`--only NAME`, `--seeds N` and `--nodes N` choose rows, and with a name that fits none only the page is made; 128 members
+have 48 cells, more than 500 have six).
 ";
 
 /// The lines of one system.
@@ -214,20 +215,27 @@ fn table(systems: &[System<'_>]) -> String {
     table
 }
 
-/// False positives of the first and the last system, cell by cell.
+/// False positives a run of the first and the last system, cell by cell.
 fn cells(systems: &[System<'_>]) -> String {
     let ([plain, ..], [.., ours]) = (systems, systems) else {
         return String::new();
     };
-    let mut table = format!("\n| C | D | I | {} | {} |\n|--:|--:|--:|--:|--:|\n", plain.name, ours.name);
+    let mut table = format!(
+        "\nFalse positives a run, cell by cell:\n\n| C | D | I | {} | {} |\n|--:|--:|--:|--:|--:|\n",
+        plain.name, ours.name
+    );
+    let per_run = |line: &Line| line.false_positives as f64 / line.seeds as f64;
     for line in &plain.lines {
         let cell = |line: &Line| (line.slow, line.hold_ms, line.free_ms);
         let same = ours.lines.iter().find(|other| cell(other) == cell(line));
-        let count = same.map_or_else(|| "-".to_owned(), |same| same.false_positives.to_string());
+        let count = same.map_or_else(|| "-".to_owned(), |same| format!("{:.1}", per_run(same)));
         let _ = writeln!(
             table,
-            "| {} | {} ms | {} ms | {} | {count} |",
-            line.slow, line.hold_ms, line.free_ms, line.false_positives
+            "| {} | {} ms | {} ms | {:.1} | {count} |",
+            line.slow,
+            line.hold_ms,
+            line.free_ms,
+            per_run(line)
         );
     }
     table
