@@ -7,10 +7,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use ringmesh_agent::pki::Validity;
+use ringmesh_agent::pki::{Authority, Validity};
 use serde_json::Value;
 use support::mesh::{Config, authority, lasting, now, start};
-use support::{Folder, RINGMESH, alive_at, http, within};
+use support::{Folder, Process, RINGMESH, alive_at, http, within};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -142,6 +142,22 @@ fn each_seed_that_is_blocked_is_named_with_its_cure() {
     assert_eq!(statuses, [200, 409], "one examination at a time");
 }
 
+/// A host and a guest, which advertises another address than its own, once they know each other.
+fn start_both(
+    folder: &Folder,
+    ca: &Authority,
+    [host, guest]: [&Config; 2],
+    advertised: SocketAddr,
+) -> [Process; 2] {
+    let host_process = host.start(folder, ca);
+    let issued = ca.issue(&"test".parse().expect("a name"), &"node-1".parse().expect("a name"), lasting());
+    let path = guest.write(folder, ca.cert_pem(), &issued.expect("issues"));
+    let advertise = format!("RINGMESH_MESH_ADVERTISE={advertised}");
+    let guest_process = start(folder, "node-1", &path, &["env", &advertise]);
+    within(SOON, "the host knows the guest", || alive_at(host.http_addr()) == 2);
+    [host_process, guest_process]
+}
+
 #[test]
 fn a_peer_that_cannot_call_back_is_named() {
     let folder = Folder::new("doctor-one-way");
@@ -149,12 +165,7 @@ fn a_peer_that_cannot_call_back_is_named() {
     let [host, guest] = [0, 1].map(|index| Config::local(31_600, index));
     let silent = UdpSocket::bind(("127.0.0.1", 0)).expect("a free port");
     let advertised = silent.local_addr().expect("is bound");
-    let _host = host.start(&folder, &ca);
-    let issued = ca.issue(&"test".parse().expect("a name"), &"node-1".parse().expect("a name"), lasting());
-    let path = guest.write(&folder, ca.cert_pem(), &issued.expect("issues"));
-    let advertise = format!("RINGMESH_MESH_ADVERTISE={advertised}");
-    let _guest = start(&folder, "node-1", &path, &["env", &advertise]);
-    within(SOON, "the host knows the guest", || alive_at(host.http_addr()) == 2);
+    let _both = start_both(&folder, &ca, [&host, &guest], advertised);
 
     let (code, found) = examine(&guest);
     assert_eq!(code, Some(1), "{found}");
@@ -200,12 +211,8 @@ fn a_firewall_that_lets_only_known_ports_through_is_named() {
     let folder = Folder::new("doctor-guarded");
     let ca = authority("test");
     let [host, guest] = [0, 1].map(|index| Config::local(32_200, index));
-    let advertise = format!("RINGMESH_MESH_ADVERTISE={}", guard(host.mesh_addr(), guest.mesh_addr()));
-    let _host = host.start(&folder, &ca);
-    let issued = ca.issue(&"test".parse().expect("a name"), &"node-1".parse().expect("a name"), lasting());
-    let path = guest.write(&folder, ca.cert_pem(), &issued.expect("issues"));
-    let _guest = start(&folder, "node-1", &path, &["env", &advertise]);
-    within(SOON, "the host knows the guest", || alive_at(host.http_addr()) == 2);
+    let advertised = guard(host.mesh_addr(), guest.mesh_addr());
+    let _both = start_both(&folder, &ca, [&host, &guest], advertised);
 
     let (code, found) = examine(&guest);
     assert_eq!(code, Some(1), "{found}");
