@@ -17,6 +17,8 @@ use ringmesh_types::stored::Stored;
 
 /// How often all nodes are asked whether they have it.
 const STEP: Duration = Duration::from_micros(500);
+/// By then nobody is a newcomer any more, and nobody compares catalogues because others came.
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
 /// Changes before those that are counted: the tree is grown by then.
 const WARM_UP: usize = 20;
 /// Whoever has not got it by then never will in time.
@@ -39,6 +41,7 @@ fn main() -> Result<(), String> {
     let config = WorldConfig { hosts: nodes, link, is_bare: nodes > 2_000, ..WorldConfig::default() };
     let mut world = World::new(1, &config);
     world.start_converged(&(0..nodes).collect::<Vec<_>>());
+    world.run_for(SETTLES_WITHIN);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let (mut delays, mut late) = (Vec::new(), 0);
     let mut before = (0, 0);
