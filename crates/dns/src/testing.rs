@@ -3,7 +3,7 @@
 //! `a passing; b failing tcp weight=20` has the service `sip` on the nodes `a` and `b`. A node has a fixed place (see
 //! [`place`]) and the address `10.0.0.<n>`, with `a` as 1, `b` as 2 and so on. The words after its name: a health state
 //! (of all endpoints), `tcp`, `tls` or `udp` (endpoints, `udp` unless given), `service=`, `protocol=`, `weight=`,
-//! `suspect=<accusers>`, `holding`, `down`, `left`, `flapping`, `spared`, `draining`, `short` (the health report has no entries) and `v6`
+//! `suspect=<accusers>`, `holding`, `down`, `left`, `flapping`, `unreliable`, `spared`, `draining`, `short` (the health report has no entries) and `v6`
 //! (listen on `2001:db8::<n>` too). The agent that answers is `a`, whether it runs anything or not.
 
 use core::fmt::Debug;
@@ -156,8 +156,8 @@ fn member_state(words: &[&str]) -> MemberState {
 }
 
 fn demotion(words: &[&str]) -> Option<Demotion> {
-    let named = [("flapping", Demotion::Flapping), ("spared", Demotion::Spared)];
-    named.into_iter().find(|(word, _)| words.contains(word)).map(|(_, demotion)| demotion)
+    let named = [Demotion::Flapping, Demotion::Unreliable, Demotion::Spared];
+    named.into_iter().find(|demotion| words.contains(&demotion.name()))
 }
 
 fn health_state(words: &[&str]) -> HealthState {

@@ -366,7 +366,11 @@ impl Node {
         let Some(life) = self.members.find(id).map(Member::life) else {
             return;
         };
-        if let Some(accusers) = self.suspicions.refute(id, life) {
+        let accusers = self.suspicions.refute(id, life);
+        if life.incarnation > 0 {
+            self.count_refutation(now, id, accusers.as_deref().unwrap_or_default());
+        }
+        if let Some(accusers) = accusers {
             self.accusations.credit.refute(now, accusers);
             self.accusations.told.remove(&id);
             self.set_state(now, id, MemberState::Alive, format!("refuted: {cause}"));
@@ -395,6 +399,11 @@ impl Node {
             Vote::Repeated => false,
             Vote::Stale => {
                 self.stats.accusations_void += 1;
+                let (said, known) = (Life::of(accusation), member.life());
+                let follows = said.incarnation.checked_add(1).map(|incarnation| Life { incarnation, ..said });
+                if follows == Some(known) {
+                    self.count_overtaken(now, subject, accusation.accuser);
+                }
                 false
             }
         }

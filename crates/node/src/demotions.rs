@@ -1,4 +1,5 @@
-//! Whose instances come last: members and endpoints that flap, and members that went Down beyond the cap on removals.
+//! Whose instances come last: members and endpoints that flap, members that answer some and not others, and members that
+//! went Down beyond the cap on removals.
 
 use ringmesh_health::monitor::EndpointKey;
 use ringmesh_types::event::{EventKind, Severity};
@@ -8,6 +9,7 @@ use ringmesh_types::snapshot::Demotion;
 use ringmesh_types::time::Instant;
 
 use crate::damping::Damping;
+use crate::gray::Gray;
 use crate::machine::{Node, Timer};
 use crate::members::{Member, Members};
 use crate::removals::{Removal, Removals, WINDOW, most};
@@ -20,6 +22,7 @@ const CALM: &str = "it has been calm long enough";
 pub(crate) struct Demotions {
     members: Damping<NodeId>,
     endpoints: Damping<EndpointKey>,
+    gray: Gray,
     removals: Removals,
     /// When they are looked at next; timers armed for another moment are stale.
     armed: Option<Instant>,
@@ -31,7 +34,10 @@ impl Demotions {
         if member.is_down() && self.removals.is_spared(member.id()) {
             return Some(Demotion::Spared);
         }
-        self.members.is_suppressed(&member.id()).then_some(Demotion::Flapping)
+        if self.members.is_suppressed(&member.id()) {
+            return Some(Demotion::Flapping);
+        }
+        (!member.is_down() && self.gray.is_unreliable(member.id())).then_some(Demotion::Unreliable)
     }
 
     /// How an endpoint on this node is shown: one that flaps is greylisted when it passes.
@@ -43,6 +49,7 @@ impl Demotions {
     /// A member is gone for good.
     pub(crate) fn forget(&mut self, id: NodeId) {
         self.members.forget(&id);
+        self.gray.forget(id);
         self.removals.settle(id);
     }
 
@@ -52,8 +59,9 @@ impl Demotions {
     }
 
     fn next(&self) -> Option<Instant> {
-        let all = [self.members.next_reuse(), self.endpoints.next_reuse(), self.removals.next()];
-        all.into_iter().flatten().min()
+        let damped = [self.members.next_reuse(), self.endpoints.next_reuse()];
+        let all = damped.into_iter().chain([self.gray.next(), self.removals.next()]);
+        all.flatten().min()
     }
 }
 
@@ -81,7 +89,7 @@ impl Node {
             self.event(now, EventKind::Agent, Severity::Warning, name, "", "removals capped", cause);
         }
         if self.demotions.members.fail(now, &id) {
-            self.say_flapping(now, id);
+            self.say_demoted(now, id, Demotion::Flapping);
         }
         if self.demotions.members.is_suppressed(&id) {
             self.timers.arm(now.after(FLAPPING_OUT_AFTER), Timer::FlappingOut(id));
@@ -89,10 +97,32 @@ impl Node {
         self.arm_demotions();
     }
 
-    fn say_flapping(&mut self, now: Instant, id: NodeId) {
+    fn say_demoted(&mut self, now: Instant, id: NodeId, demotion: Demotion) {
         let name = self.name_of(id);
-        let (state, cause) = ("flapping", Demotion::Flapping);
-        self.event(now, EventKind::Member, Severity::Warning, name, "", state, cause);
+        self.event(now, EventKind::Member, Severity::Warning, name, "", demotion.name(), demotion);
+    }
+
+    /// A member refuted what these had said of it.
+    pub(crate) fn count_refutation(&mut self, now: Instant, id: NodeId, accusers: &[NodeId]) {
+        let (others, before) = (self.members.possible_accusers(id), self.presence(now, id));
+        let is_news = self.demotions.gray.refute(now, id, accusers, others);
+        self.say_unreliable(now, id, before, is_news);
+    }
+
+    /// A member has refuted already what this one says of it.
+    pub(crate) fn count_overtaken(&mut self, now: Instant, id: NodeId, accuser: NodeId) {
+        let (others, before) = (self.members.possible_accusers(id), self.presence(now, id));
+        let is_news = self.demotions.gray.overtaken(now, id, accuser, others);
+        self.say_unreliable(now, id, before, is_news);
+    }
+
+    fn say_unreliable(&mut self, now: Instant, id: NodeId, before: Presence, is_news: bool) {
+        if is_news {
+            self.note_presence_was(now, id, before);
+            self.view.member_changed(id);
+            self.say_demoted(now, id, Demotion::Unreliable);
+        }
+        self.arm_demotions();
     }
 
     /// An endpoint on this node fails.
@@ -121,9 +151,12 @@ impl Node {
         for id in self.demotions.members.reusable(now) {
             self.note_presence(now, id);
             self.demotions.members.forget(&id);
-            self.view.member_changed(id);
-            let name = self.name_of(id);
-            self.event(now, EventKind::Member, Severity::Info, name, "flapping", "calm", CALM);
+            self.say_calm(now, id, Demotion::Flapping);
+        }
+        for id in self.demotions.gray.calm(now) {
+            self.note_presence(now, id);
+            self.demotions.gray.forget(id);
+            self.say_calm(now, id, Demotion::Unreliable);
         }
         for id in self.demotions.removals.over(now) {
             self.note_presence(now, id);
@@ -140,6 +173,12 @@ impl Node {
             }
         }
         self.arm_demotions();
+    }
+
+    fn say_calm(&mut self, now: Instant, id: NodeId, was: Demotion) {
+        self.view.member_changed(id);
+        let name = self.name_of(id);
+        self.event(now, EventKind::Member, Severity::Info, name, was.name(), "calm", CALM);
     }
 
     /// A member that flaps may have been Down for long.

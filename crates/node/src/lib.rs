@@ -8,6 +8,7 @@ mod accusations;
 mod contacts;
 mod damping;
 mod demotions;
+mod gray;
 pub mod io;
 mod local;
 mod machine;

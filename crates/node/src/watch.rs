@@ -91,9 +91,9 @@ impl Node {
         };
         let is_late = now.since(member.changed) >= FLAPPING_OUT_AFTER;
         match (member.state(), self.demotion(id)) {
-            (MemberState::Left, _) | (MemberState::Down, None) => Presence::Out,
+            (MemberState::Left, _) | (MemberState::Down, None | Some(Demotion::Unreliable)) => Presence::Out,
             (MemberState::Down, Some(Demotion::Flapping)) if is_late => Presence::Out,
-            (_, Some(Demotion::Flapping | Demotion::Spared)) => Presence::Last,
+            (_, Some(Demotion::Flapping | Demotion::Unreliable | Demotion::Spared)) => Presence::Last,
             (MemberState::Alive | MemberState::Suspect { .. } | MemberState::Holding, None) => Presence::In,
         }
     }

@@ -66,15 +66,29 @@ impl fmt::Display for MemberState {
 pub enum Demotion {
     /// It is there, and went Down too often of late.
     Flapping,
+    /// It is there, and again and again somebody else gets no answer from it.
+    Unreliable,
     /// It is Down, and so many others are that it may be the network.
     Spared,
 }
 
 impl Demotion {
+    /// In one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flapping => "flapping",
+            Self::Unreliable => "unreliable",
+            Self::Spared => "spared",
+        }
+    }
+
     /// What it means, in words.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Flapping => "it went Down too often of late: its instances come last until it is calm",
+            Self::Unreliable => {
+                "again and again members get no answer from it: its instances come last until it is calm"
+            }
             Self::Spared => "too many went Down at once: its instances come last, for a minute at most",
         }
     }

@@ -406,6 +406,13 @@ pub(super) const TABLE: &[Mutation] = &[
         replace: "const SPARED_FOR: Duration = Duration::from_secs(600);",
     },
     Mutation {
+        name: "gray-comes-first",
+        breaks: "Who answers only some of those that ask is no worse than others.",
+        file: "crates/node/src/gray.rs",
+        find: "const SUSPICIONS_ENOUGH: usize = 6;",
+        replace: "const SUSPICIONS_ENOUGH: usize = 600;",
+    },
+    Mutation {
         name: "told-one-by-one",
         breaks: "Deaths that happen together are told one by one.",
         file: "crates/node/src/watch.rs",
