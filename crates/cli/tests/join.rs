@@ -196,6 +196,12 @@ async fn ping(
     (waits, lost + sent.len())
 }
 
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 #[test]
 fn a_joiner_of_a_thousand_nodes_answers_pings_all_the_while() {
     let folder = Folder::new("join");
@@ -227,7 +233,7 @@ fn a_joiner_of_a_thousand_nodes_answers_pings_all_the_while() {
     runtime.block_on(async {
         let server = quic::server_config(&credentials).expect("configures");
         let endpoint = quinn::Endpoint::server(server, SEED).expect("binds");
-        let _agent = config.start(&folder, &ca);
+        let agent = config.start(&folder, &ca);
         let begun = Instant::now();
         let connection = endpoint.accept().await.expect("is dialled").await.expect("shakes hands");
         tokio::spawn(answer_requests(connection.clone(), catalogue.clone(), me));
@@ -272,6 +278,9 @@ fn a_joiner_of_a_thousand_nodes_answers_pings_all_the_while() {
         assert!(lost * 20 < waits.len().max(200), "{lost} pings of {} lost", waits.len() + lost);
         let (_, page) = http(config.http_addr(), "GET", "/metrics", "");
         let page = page.as_str().expect("text").to_owned();
+        let memory = resident_kib(agent.pid());
+        println!("{memory} KiB resident");
+        assert!(memory < 32 * 1024, "{memory} KiB resident");
         let longest = page.lines().find(|line| line.starts_with("ringmesh_node_turn_microseconds_max "));
         println!("{}", longest.unwrap_or_default());
         // The rest is the machine's noise; the figures above are what counts on a quiet one.
