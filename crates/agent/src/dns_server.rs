@@ -20,7 +20,7 @@ use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use ringmesh_dns::answer::{self, Via};
-use ringmesh_dns::selection::mix;
+use ringmesh_dns::urn::mix;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::snapshot::Snapshot;
 use tokio::net::{TcpListener, UdpSocket};

@@ -15,15 +15,13 @@ pub fn label(address: IpAddr) -> String {
     }
 }
 
-/// The address that has exactly this label.
+/// The address that has exactly this label. Takes nothing from the heap.
 pub fn address(text: &str) -> Option<IpAddr> {
-    let bytes = decode(text)?;
-    let address = match <[u8; 4]>::try_from(bytes.as_slice()) {
-        Ok(v4) => IpAddr::from(v4),
-        Err(_) => IpAddr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?),
-    };
-    // The last digit has bits to spare: only zeros there are the name.
-    (label(address) == text).then_some(address)
+    match text.len() {
+        7 => decode::<4>(text).map(IpAddr::from),
+        26 => decode::<16>(text).map(IpAddr::from),
+        _ => None,
+    }
 }
 
 fn encode(bytes: &[u8]) -> String {
@@ -44,20 +42,26 @@ fn encode(bytes: &[u8]) -> String {
     text
 }
 
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(16);
-    let (mut bits, mut held) = (0_u32, 0);
+/// The bytes that `text` is made of; the bits that its last digit has to spare must be zeros, or it is no label.
+fn decode<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    let (mut bits, mut held, mut count) = (0_u32, 0, 0);
     for digit in text.bytes() {
-        let value = DIGITS.iter().position(|known| *known == digit)?;
-        bits = (bits << BITS_PER_DIGIT) | u32::try_from(value).ok()?;
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'v' => digit - b'a' + 10,
+            _ => return None,
+        };
+        bits = (bits << BITS_PER_DIGIT) | u32::from(value);
         held += BITS_PER_DIGIT;
         if held >= 8 {
             held -= 8;
-            bytes.push(u8::try_from(bits >> held).ok()?);
+            *bytes.get_mut(count)? = u8::try_from(bits >> held).ok()?;
+            count += 1;
             bits &= (1 << held) - 1;
         }
     }
-    Some(bytes)
+    (count == BYTES && bits == 0).then_some(bytes)
 }
 
 fn digit(bits: u32) -> char {

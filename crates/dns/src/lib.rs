@@ -5,17 +5,21 @@
 //! * [`qname`]: what a name asks for;
 //! * [`host`]: the short names of addresses;
 //! * [`selection`]: which endpoints are served, in which order, and why the others are not;
+//! * [`urn`]: drawing by weight;
 //! * [`answer`]: the response to a request;
+//! * [`hot`]: the same responses to the usual requests, encoded beforehand;
 //! * [`explain`]: the same decisions, in words.
 
 pub mod answer;
 pub mod explain;
 mod fit;
 pub mod host;
+pub mod hot;
 mod lookup;
 pub mod qname;
 mod records;
 pub mod selection;
 #[cfg(test)]
 mod testing;
+pub mod urn;
 pub mod zone;

@@ -18,7 +18,7 @@ use crate::selection::{self, Candidate, Filter};
 use crate::zone::ZoneConfig;
 
 /// Addresses in one answer at most, whatever else is configured.
-const ADDRESSES_MAX: usize = 8;
+pub(crate) const ADDRESSES_MAX: usize = 8;
 /// Nodes in one reverse answer at most.
 const REVERSE_MAX: usize = 8;
 

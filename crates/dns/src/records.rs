@@ -12,9 +12,12 @@ use crate::host;
 use crate::zone::ZoneConfig;
 
 /// SOA timers in seconds; nobody transfers this zone, so they are merely sensible (RFC 1912 2.2).
-const REFRESH: i32 = 3_600;
-const RETRY: i32 = 600;
-const EXPIRE: i32 = 86_400;
+const REFRESH: u32 = 3_600;
+const RETRY: u32 = 600;
+const EXPIRE: u32 = 86_400;
+
+/// Among records of one order there is only one.
+pub(crate) const NAPTR_PREFERENCE: u16 = 10;
 
 /// A record that may be kept as long as the configuration says, and never for no time at all.
 pub(crate) fn record(config: &ZoneConfig, owner: Name, data: RData) -> Record {
@@ -61,26 +64,38 @@ pub(crate) fn hinfo() -> RData {
 
 /// The data of the SOA record.
 pub(crate) fn soa(config: &ZoneConfig, snapshot: &Snapshot) -> RData {
+    let [serial, refresh, retry, expire, minimum] = soa_numbers(config, snapshot);
+    let seconds = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     RData::SOA(SOA::new(
         node_name(config, &snapshot.local.name),
         below(config, &["hostmaster"]),
-        snapshot.serial,
-        REFRESH,
-        RETRY,
-        EXPIRE,
-        config.negative_ttl.max(1),
+        serial,
+        seconds(refresh),
+        seconds(retry),
+        seconds(expire),
+        minimum,
     ))
+}
+
+/// Serial, refresh, retry, expire and minimum.
+pub(crate) fn soa_numbers(config: &ZoneConfig, snapshot: &Snapshot) -> [u32; 5] {
+    [snapshot.serial, REFRESH, RETRY, EXPIRE, config.negative_ttl.max(1)]
 }
 
 /// RFC 3263, 4.1: how SIP over `transport` is found; `service` are the labels of the service.
 pub(crate) fn naptr(config: &ZoneConfig, transport: Transport, service: &[&str]) -> RData {
-    let (order, kind, srv) = match transport {
+    let (order, kind, srv) = naptr_of(transport);
+    let replacement = below(config, &[srv.as_slice(), service].concat());
+    RData::NAPTR(NAPTR::new(order, NAPTR_PREFERENCE, boxed("s"), boxed(kind), boxed(""), replacement))
+}
+
+/// Order, service field and SRV labels of SIP over `transport`.
+pub(crate) const fn naptr_of(transport: Transport) -> (u16, &'static str, [&'static str; 2]) {
+    match transport {
         Transport::Udp => (10, "SIP+D2U", ["_sip", "_udp"]),
         Transport::Tcp => (20, "SIP+D2T", ["_sip", "_tcp"]),
         Transport::Tls => (30, "SIPS+D2T", ["_sips", "_tcp"]),
-    };
-    let replacement = below(config, &[srv.as_slice(), service].concat());
-    RData::NAPTR(NAPTR::new(order, 10, boxed("s"), boxed(kind), boxed(""), replacement))
+    }
 }
 
 fn boxed(text: &str) -> Box<[u8]> {

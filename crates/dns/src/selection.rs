@@ -13,6 +13,8 @@ use ringmesh_types::service::{Endpoint, HealthState, Transport};
 use ringmesh_types::snapshot::{Demotion, InstanceView, MemberState, ServiceView, Snapshot};
 use ringmesh_types::time::WallTime;
 
+use crate::urn::{SplitMix, Urn};
+
 const SAME_ZONE: u16 = 10;
 const SAME_REGION: u16 = 20;
 const ELSEWHERE: u16 = 30;
@@ -205,29 +207,19 @@ pub fn drop_last(candidates: &mut Vec<Candidate<'_>>) {
 /// At most `max` of the served candidates, best priority first; within a priority in a random order in which a
 /// candidate's chance to come next is its share of the weight that is left. The same `draw` gives the same order.
 pub fn draw<'a>(candidates: &[Candidate<'a>], max: usize, draw: u64) -> Vec<Candidate<'a>> {
-    let mut classes: BTreeMap<u16, Vec<(u64, Candidate<'a>)>> = BTreeMap::new();
+    let mut classes: BTreeMap<u16, Vec<(u16, Candidate<'a>)>> = BTreeMap::new();
     for candidate in candidates {
         if let Some((priority, weight)) = candidate.served() {
-            classes.entry(priority).or_default().push((u64::from(weight), *candidate));
+            classes.entry(priority).or_default().push((weight, *candidate));
         }
     }
     let mut random = SplitMix(draw);
     let mut drawn = Vec::with_capacity(max.min(candidates.len()));
-    for class in classes.values_mut() {
-        while drawn.len() < max
-            && let Some(candidate) = take_weighted(class, &mut random)
-        {
-            drawn.push(candidate);
-        }
+    for class in classes.values() {
+        let urn = Urn::new(class.iter().map(|(weight, _)| *weight).collect());
+        urn.draw(&mut random, max - drawn.len(), |next| drawn.push(class[next].1));
     }
     drawn
-}
-
-/// A number that looks random and is different for every `value`: turns a counter into draws.
-pub const fn mix(value: u64) -> u64 {
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }
 
 /// Where an endpoint stands before it is known what must be served.
@@ -310,33 +302,6 @@ fn served(snapshot: &Snapshot, instance: &InstanceView, state: HealthState) -> V
         priority += DEMOTED;
     }
     Verdict::In { priority, weight: instance.instance.weight }
-}
-
-/// RFC 2782, "Weight": the chance to be chosen next is in proportion to the weight. The bounds differ by one from the
-/// RFC's wording, which favours whoever comes first; a weight of 0 is chosen only when nothing else is left.
-fn take_weighted<'a>(class: &mut Vec<(u64, Candidate<'a>)>, random: &mut SplitMix) -> Option<Candidate<'a>> {
-    if class.is_empty() {
-        return None;
-    }
-    let sum = class.iter().map(|(weight, _)| weight).sum();
-    let mut point = random.below(sum);
-    let chosen = class.iter().position(|(weight, _)| {
-        let is_hit = point < *weight;
-        point = point.saturating_sub(*weight);
-        is_hit
-    });
-    Some(class.swap_remove(chosen.unwrap_or_default()).1)
-}
-
-/// Vigna's splitmix64.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let scaled = u128::from(mix(self.0)) * u128::from(bound);
-        u64::try_from(scaled >> 64).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]

@@ -20,11 +20,13 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    fn read(state: &str) -> Result<Self> {
+    /// What a member's state means, or nothing if it only says how good a member is.
+    fn read(state: &str) -> Result<Option<Self>> {
         match state {
-            "Alive" | "Holding" => Ok(Self::Serving),
-            "Suspect" => Ok(Self::Suspect),
-            "Down" | "Left" | "Forgotten" => Ok(Self::Gone),
+            "Alive" | "Holding" => Ok(Some(Self::Serving)),
+            "Suspect" => Ok(Some(Self::Suspect)),
+            "Down" | "Left" | "Forgotten" => Ok(Some(Self::Gone)),
+            "flapping" | "unreliable" | "calm" => Ok(None),
             _ => bail!("{state:?} is no state of a member"),
         }
     }
@@ -62,20 +64,18 @@ pub(crate) fn read(observer: usize, since: u64, answer: &Value) -> Result<Page> 
         }
         page.last = number;
         if event["kind"] == "member" {
-            page.changes.push(change(observer, event).with_context(|| format!("event {number}"))?);
+            page.changes.extend(change(observer, event).with_context(|| format!("event {number}"))?);
         }
     }
     Ok(page)
 }
 
-fn change(observer: usize, event: &Value) -> Result<Change> {
+fn change(observer: usize, event: &Value) -> Result<Option<Change>> {
     let subject = event["subject"].as_str().and_then(|name| name.strip_prefix("node-")?.parse().ok());
-    Ok(Change {
-        at_ms: event["time"].as_u64().context("it has a time")?,
-        observer,
-        subject: subject.context("its subject is a host")?,
-        seen: Seen::read(event["to"].as_str().context("it says to what")?)?,
-    })
+    let subject = subject.context("its subject is a host")?;
+    let at_ms = event["time"].as_u64().context("it has a time")?;
+    let seen = Seen::read(event["to"].as_str().context("it says to what")?)?;
+    Ok(seen.map(|seen| Change { at_ms, observer, subject, seen }))
 }
 
 /// A time that begins at one moment and ends before another, in unix milliseconds.
@@ -183,11 +183,12 @@ mod tests {
             event(3, "member", "node-7", "Suspect"),
             event(4, "refused", "peer at 10.77.0.9:7300", "refused"),
             event(5, "member", "node-7", "Down"),
+            event(6, "member", "node-7", "unreliable"),
         ]);
         let page = read(1, 2, &answer).expect("is read");
         let want = vec![change(1_003, 1, 7, Seen::Suspect), change(1_005, 1, 7, Seen::Gone)];
-        assert_eq!(page, Page { last: 5, changes: want });
-        assert_eq!(read(1, 5, &json!([])).expect("is read"), Page { last: 5, changes: Vec::new() });
+        assert_eq!(page, Page { last: 6, changes: want });
+        assert_eq!(read(1, 6, &json!([])).expect("is read"), Page { last: 6, changes: Vec::new() });
     }
 
     #[test]

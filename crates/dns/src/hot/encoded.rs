@@ -1,0 +1,267 @@
+//! The records of one service as they are sent, made when something about it changes and copied for every question.
+
+use core::net::IpAddr;
+use std::collections::BTreeSet;
+
+use ringmesh_types::name::ProtocolName;
+use ringmesh_types::service::Transport;
+use ringmesh_types::snapshot::{ServiceView, Snapshot};
+
+use crate::host;
+use crate::qname;
+use crate::selection::{self, Candidate, Filter};
+use crate::urn::Urn;
+use crate::zone::ZoneConfig;
+
+pub(super) const A: u16 = 1;
+pub(super) const AAAA: u16 = 28;
+pub(super) const SRV: u16 = 33;
+pub(super) const NAPTR: u16 = 35;
+
+const CLASS_IN: [u8; 2] = [0, 1];
+/// A pointer to the name in the question, right behind the header (RFC 1035 4.1.4).
+const ASKED: [u8; 2] = [0xc0, 12];
+/// Owner, type, class, time to live and length of a record.
+pub(super) const FIXED_BYTES: usize = 12;
+/// Where the target begins in an SRV record whose owner is a pointer.
+pub(super) const TARGET_AT: usize = FIXED_BYTES + 6;
+
+/// What one service is answered with.
+#[derive(Debug)]
+pub(super) struct Service {
+    srv: Vec<Srv>,
+    /// Addresses for questions without a port, in both families.
+    pub(super) v4: Choice,
+    pub(super) v6: Choice,
+    /// How SIP is found, all records.
+    pub(super) naptr: Choice,
+    /// Whether there is any endpoint at all: without one there is no such name.
+    pub(super) is_there: bool,
+}
+
+/// The endpoints over one transport that speak one protocol, or any.
+#[derive(Debug)]
+struct Srv {
+    protocol: Option<ProtocolName>,
+    transport: Transport,
+    choice: Choice,
+}
+
+/// Records to choose from, by class of priority, the first class first.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    pub(super) classes: Vec<Class>,
+    bytes: Vec<u8>,
+    records: Vec<Encoded>,
+    /// What goes with records of each host.
+    glue: Vec<Vec<u8>>,
+}
+
+/// Records of one priority.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) urn: Urn,
+    /// The place of its first record.
+    pub(super) first: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Encoded {
+    from: usize,
+    to: usize,
+    host: usize,
+}
+
+impl Service {
+    pub(super) fn new(config: &ZoneConfig, domain: &[u8], snapshot: &Snapshot, view: &ServiceView) -> Self {
+        let endpoints = || view.instances.iter().flat_map(|instance| &instance.instance.endpoints);
+        let kinds: BTreeSet<(Option<&ProtocolName>, Transport)> = endpoints()
+            .flat_map(|endpoint| [None, Some(&endpoint.protocol)].map(|one| (one, endpoint.transport)))
+            .collect();
+        let encoder = Encoder { config, domain, snapshot, view };
+        let srv = |(protocol, transport): (Option<&ProtocolName>, Transport)| {
+            let protocol = protocol.cloned();
+            let choice = encoder.srv(protocol.clone(), transport);
+            Srv { protocol, transport, choice }
+        };
+        Self {
+            is_there: !kinds.is_empty(),
+            srv: kinds.into_iter().map(srv).collect(),
+            v4: encoder.addresses(IpAddr::is_ipv4),
+            v6: encoder.addresses(IpAddr::is_ipv6),
+            naptr: encoder.naptr(),
+        }
+    }
+
+    /// The endpoints over `transport` that speak `protocol`, or any; `None` if it has none of that kind, be they served or
+    /// not.
+    pub(super) fn srv(&self, protocol: Option<&str>, transport: Transport) -> Option<&Choice> {
+        let is_it = |srv: &&Srv| {
+            srv.transport == transport && srv.protocol.as_ref().map(ProtocolName::as_str) == protocol
+        };
+        self.srv.iter().find(is_it).map(|srv| &srv.choice)
+    }
+
+    /// Bytes on the heap, about.
+    pub(super) fn bytes(&self) -> usize {
+        let choices = self.srv.iter().map(|srv| &srv.choice).chain([&self.v4, &self.v6, &self.naptr]);
+        choices.map(Choice::heap_bytes).sum()
+    }
+}
+
+impl Choice {
+    /// A record as it is sent.
+    pub(super) fn record(&self, place: usize) -> &[u8] {
+        let Encoded { from, to, .. } = self.records[place];
+        &self.bytes[from..to]
+    }
+
+    /// Which host a record is about.
+    pub(super) fn host(&self, place: usize) -> usize {
+        self.records[place].host
+    }
+
+    /// What goes with records of a host: an address record whose owner, a pointer, is still to be written.
+    pub(super) fn glue(&self, host: usize) -> &[u8] {
+        &self.glue[host]
+    }
+
+    /// How many records there are.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn push(&mut self, host: usize, record: &[u8]) {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.records.push(Encoded { from, to: self.bytes.len(), host });
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let record = size_of::<Encoded>() + size_of::<u64>();
+        let glue: usize = self.glue.iter().map(|glue| glue.len() + size_of::<Vec<u8>>()).sum();
+        self.bytes.len() + self.records.len() * record + glue
+    }
+}
+
+/// What records are made from.
+struct Encoder<'a> {
+    config: &'a ZoneConfig,
+    domain: &'a [u8],
+    snapshot: &'a Snapshot,
+    view: &'a ServiceView,
+}
+
+impl Encoder<'_> {
+    fn candidates(&self, filter: &Filter) -> Vec<Candidate<'_>> {
+        selection::candidates(self.snapshot, self.view, filter)
+    }
+
+    fn srv(&self, protocol: Option<ProtocolName>, transport: Transport) -> Choice {
+        let candidates = self.candidates(&Filter { protocol, transport: Some(transport), zone: None });
+        let targets = selection::distinct(&candidates, |one| one.endpoint.socket_addr());
+        let mut hosts: Vec<IpAddr> = Vec::new();
+        let mut places = std::collections::BTreeMap::new();
+        let mut choice = Choice { classes: classes(&targets), ..Choice::default() };
+        for target in &targets {
+            let address = target.endpoint.address;
+            let host = *places.entry(address).or_insert_with(|| {
+                hosts.push(address);
+                hosts.len() - 1
+            });
+            let (priority, weight) = target.served().unwrap_or_default();
+            let mut data = Vec::new();
+            for number in [priority, weight, target.endpoint.port] {
+                data.extend_from_slice(&number.to_be_bytes());
+            }
+            push_label(&mut data, &host::label(address));
+            push_label(&mut data, "h");
+            data.extend_from_slice(self.domain);
+            choice.push(host, &self.record(SRV, &data));
+        }
+        choice.glue = hosts.into_iter().map(|host| self.address(host)).collect();
+        choice
+    }
+
+    fn addresses(&self, is_wanted: impl Fn(&IpAddr) -> bool) -> Choice {
+        let mut family = self.candidates(&Filter::default());
+        family.retain(|one| is_wanted(&one.endpoint.address));
+        let mut hosts = selection::distinct(&family, |one| one.endpoint.address);
+        selection::drop_last(&mut hosts);
+        let mut choice = Choice { classes: classes(&hosts), ..Choice::default() };
+        for host in &hosts {
+            choice.push(0, &self.address(host.endpoint.address));
+        }
+        choice
+    }
+
+    /// RFC 3263, 4.1; all records are given, in this order.
+    fn naptr(&self) -> Choice {
+        let filter = Filter { protocol: Some(qname::sip()), ..Filter::default() };
+        let candidates = self.candidates(&filter);
+        let mut choice = Choice::default();
+        for transport in Transport::ALL {
+            let is_it = |one: &Candidate<'_>| one.served().is_some() && one.endpoint.transport == transport;
+            if candidates.iter().any(is_it) {
+                let (order, kind, [name, carrier]) = crate::records::naptr_of(transport);
+                let mut data = Vec::new();
+                data.extend_from_slice(&order.to_be_bytes());
+                data.extend_from_slice(&crate::records::NAPTR_PREFERENCE.to_be_bytes());
+                for text in ["s", kind, ""] {
+                    push_label(&mut data, text);
+                }
+                for label in [name, carrier, self.view.name.as_str()] {
+                    push_label(&mut data, label);
+                }
+                data.extend_from_slice(self.domain);
+                choice.push(0, &self.record(NAPTR, &data));
+            }
+        }
+        choice
+    }
+
+    fn address(&self, address: IpAddr) -> Vec<u8> {
+        match address {
+            IpAddr::V4(v4) => self.record(A, &v4.octets()),
+            IpAddr::V6(v6) => self.record(AAAA, &v6.octets()),
+        }
+    }
+
+    fn record(&self, kind: u16, data: &[u8]) -> Vec<u8> {
+        record(kind, self.config.ttl.max(1), data)
+    }
+}
+
+/// A record whose owner is the name in the question.
+pub(super) fn record(kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(data.len()).expect("our records are short");
+    [fixed_part(kind, ttl, length).as_slice(), data].concat()
+}
+
+/// What stands before the data of a record whose owner is the name in the question.
+pub(super) const fn fixed_part(kind: u16, ttl: u32, length: u16) -> [u8; FIXED_BYTES] {
+    let ([owner_high, owner_low], [class_high, class_low]) = (ASKED, CLASS_IN);
+    let ([kind_high, kind_low], [high, low]) = (kind.to_be_bytes(), length.to_be_bytes());
+    let [one, two, three, four] = ttl.to_be_bytes();
+    [owner_high, owner_low, kind_high, kind_low, class_high, class_low, one, two, three, four, high, low]
+}
+
+/// A label, or a character string, which are the same on the wire (RFC 1035 3.1 and 3.3).
+pub(super) fn push_label(bytes: &mut Vec<u8>, label: &str) {
+    bytes.push(u8::try_from(label.len()).expect("a label is short"));
+    bytes.extend_from_slice(label.as_bytes());
+}
+
+/// The classes of candidates that are sorted by priority.
+fn classes(candidates: &[Candidate<'_>]) -> Vec<Class> {
+    let mut first = 0;
+    candidates
+        .chunk_by(|one, next| one.served().map(|one| one.0) == next.served().map(|next| next.0))
+        .map(|class| {
+            let weights = class.iter().filter_map(Candidate::served).map(|(_, weight)| weight).collect();
+            let class_first = first;
+            first += class.len();
+            Class { urn: Urn::new(weights), first: class_first }
+        })
+        .collect()
+}

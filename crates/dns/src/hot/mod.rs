@@ -1,0 +1,407 @@
+//! The usual questions, answered from records that are encoded already: a look-up, a draw, and some copies; nothing is
+//! taken from the heap and no lock is held.
+//!
+//! Usual is what SIP stacks ask all the time: SRV of a service over a transport, the addresses and NAPTR of a service and of
+//! the domain, the addresses of hosts, and all of that for services that do not exist. Everything else is left to
+//! [`answer`](crate::answer), which decides the same, more slowly, and is the judge: for the same draw both say the same
+//! (`tests`).
+//!
+//! Names stand for what [`qname`](crate::qname) says, who is served for what [`selection`](crate::selection) says.
+
+mod encoded;
+mod question;
+#[cfg(test)]
+mod tests;
+
+use core::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use hickory_proto::op::ResponseCode;
+use ringmesh_types::name::{NodeName, ServiceName};
+use ringmesh_types::service::Transport;
+use ringmesh_types::snapshot::{MemberView, ServiceView, Snapshot};
+
+use crate::host;
+use crate::lookup::ADDRESSES_MAX;
+use crate::records;
+use crate::urn::{DRAWN_MAX, SplitMix};
+use crate::zone::ZoneConfig;
+use encoded::{A, AAAA, Choice, FIXED_BYTES, NAPTR, SRV, Service, TARGET_AT, fixed_part, push_label, record};
+use question::{HEADER_BYTES, OPT_BYTES, Question};
+
+const SOA: u16 = 6;
+const QR_AA: u8 = 0x84;
+/// A name that is given as a place in the message (RFC 1035 4.1.4).
+const POINTER: u16 = 0xc000;
+/// No response is longer.
+pub const RESPONSE_BYTES_MAX: usize = crate::fit::UDP_BYTES_MAX as usize;
+
+/// The domain as one agent answers for it, encoded.
+#[derive(Debug)]
+pub struct Zone {
+    config: Arc<ZoneConfig>,
+    /// On the wire, in lower case.
+    domain: Vec<u8>,
+    local: Arc<MemberView>,
+    services: HashMap<ServiceName, Entry>,
+    hosts: Arc<BTreeMap<IpAddr, Vec<NodeName>>>,
+    soa: Soa,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    view: Arc<ServiceView>,
+    service: Arc<Service>,
+}
+
+/// What says that there is nothing (RFC 2308 3), but for three pointers to the domain.
+#[derive(Debug)]
+struct Soa {
+    bytes: Vec<u8>,
+    pointers: [usize; 3],
+}
+
+/// A response that is ready to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// How many bytes of the buffer it takes.
+    pub length: usize,
+    /// Whether the name does not exist.
+    pub is_nxdomain: bool,
+}
+
+impl Zone {
+    /// Encodes all of `snapshot`.
+    pub fn new(config: Arc<ZoneConfig>, snapshot: &Snapshot) -> Self {
+        let mut domain = Vec::new();
+        for label in config.domain.iter() {
+            domain.push(u8::try_from(label.len()).expect("a label is short"));
+            domain.extend_from_slice(label);
+        }
+        domain.push(0);
+        let empty = Self {
+            soa: Soa::new(&config, snapshot),
+            config,
+            domain,
+            local: Arc::clone(&snapshot.local),
+            services: HashMap::new(),
+            hosts: Arc::clone(&snapshot.hosts),
+        };
+        empty.follow(snapshot)
+    }
+
+    /// The same for a later snapshot: only services that changed are encoded anew.
+    #[must_use]
+    pub fn follow(&self, snapshot: &Snapshot) -> Self {
+        let place = |local: &MemberView| (local.zone.clone(), local.region.clone());
+        let is_same_place = place(&self.local) == place(&snapshot.local);
+        let entry = |view: &Arc<ServiceView>| {
+            let known = self.services.get(&view.name).filter(|known| Arc::ptr_eq(&known.view, view));
+            known.filter(|_| is_same_place).cloned().unwrap_or_else(|| Entry {
+                view: Arc::clone(view),
+                service: Arc::new(Service::new(&self.config, &self.domain, snapshot, view)),
+            })
+        };
+        Self {
+            config: Arc::clone(&self.config),
+            domain: self.domain.clone(),
+            local: Arc::clone(&snapshot.local),
+            services: snapshot.services.iter().map(|(name, view)| (name.clone(), entry(view))).collect(),
+            hosts: Arc::clone(&snapshot.hosts),
+            soa: Soa::new(&self.config, snapshot),
+        }
+    }
+
+    /// Bytes that the encoded records take, about.
+    pub fn heap_bytes(&self) -> usize {
+        self.services.values().map(|entry| entry.service.bytes()).sum()
+    }
+
+    /// Writes the response to `request` into `response`, which has room for [`RESPONSE_BYTES_MAX`] bytes; `draw` stands for
+    /// chance. `None` if the question is not a usual one: then [`answer`](crate::answer) knows.
+    pub fn answer(&self, request: &[u8], response: &mut [u8], draw: u64) -> Option<Answered> {
+        let question = Question::read(request, &self.domain)?;
+        let found = self.find(&question)?;
+        let mut writer = Writer::begin(response, &question)?;
+        match found {
+            Found::Targets(choice) => writer.targets(choice, self.config.targets_max, draw)?,
+            Found::Addresses(choice) => writer.chosen(choice, ADDRESSES_MAX, draw)?,
+            Found::All(choice) => writer.all(choice)?,
+            Found::Address(address) => writer.address(address, self.config.ttl.max(1))?,
+            Found::NoData | Found::Nothing => {}
+        }
+        let is_nxdomain = matches!(found, Found::Nothing);
+        if writer.counts == [0; 3] {
+            writer.nothing(&self.soa, question.domain_at)?;
+        }
+        let length = writer.end(&question, is_nxdomain)?;
+        Some(Answered { length, is_nxdomain })
+    }
+
+    /// What answers a question; `None` if it is not a usual one.
+    fn find(&self, question: &Question<'_>) -> Option<Found<'_>> {
+        let (labels, count) = question.labels();
+        let kind = question.kind;
+        match &labels[..count] {
+            [] if kind == NAPTR => {
+                let service = self.service(self.config.default_sip_service.as_str());
+                Some(service.map_or(Found::NoData, |service| Found::All(&service.naptr)))
+            }
+            [] | [.., "n" | "zone"] | ["service"] => None,
+            [label, "h"] => self.host(kind, label),
+            [.., "h"] => None,
+            // Consul's form: what follows is the same with and without it.
+            [rest @ .., "service"] => self.named(kind, rest),
+            labels => self.named(kind, labels),
+        }
+    }
+
+    fn host(&self, kind: u16, label: &str) -> Option<Found<'_>> {
+        let Some(address) = host::address(label).filter(|address| self.hosts.contains_key(address)) else {
+            return Some(Found::Nothing);
+        };
+        match kind {
+            A if address.is_ipv4() => Some(Found::Address(address)),
+            AAAA if address.is_ipv6() => Some(Found::Address(address)),
+            A | AAAA | SRV | NAPTR => Some(Found::NoData),
+            _ => None,
+        }
+    }
+
+    fn named(&self, kind: u16, labels: &[&str]) -> Option<Found<'_>> {
+        match labels {
+            [carrier] if carrier.starts_with('_') => None,
+            [name, carrier] if carrier.starts_with('_') => self.bare_srv(kind, name, carrier),
+            [.., "all", _] => None,
+            [rest @ .., service] => match (self.service(service), rest) {
+                (None, _) => Some(Found::Nothing),
+                (Some(service), []) => of_service(kind, service),
+                (Some(service), [name, carrier]) => {
+                    let wanted = wanted(name, carrier);
+                    srv(kind, wanted.and_then(|(protocol, transport)| service.srv(Some(protocol), transport)))
+                }
+                (Some(_), _) => None,
+            },
+            [] => None,
+        }
+    }
+
+    /// `_<service>._<transport>`; for SIP also the default SIP service.
+    fn bare_srv(&self, kind: u16, name: &str, carrier: &str) -> Option<Found<'_>> {
+        let default = || self.service(self.config.default_sip_service.as_str());
+        let choice = match wanted(name, carrier) {
+            None => None,
+            Some(("sip", Transport::Tls)) if name == "_sips" => {
+                default().and_then(|service| service.srv(Some("sip"), Transport::Tls))
+            }
+            Some(("sip", transport)) if self.service("sip").is_none() => {
+                default().and_then(|service| service.srv(Some("sip"), transport))
+            }
+            Some((service, transport)) => {
+                self.service(service).and_then(|service| service.srv(None, transport))
+            }
+        };
+        srv(kind, choice)
+    }
+
+    /// The service, if it has any endpoint.
+    fn service(&self, name: &str) -> Option<&Service> {
+        self.services.get(name).map(|entry| &*entry.service).filter(|service| service.is_there)
+    }
+}
+
+/// What answers a question.
+#[derive(Debug, Clone, Copy)]
+enum Found<'a> {
+    /// Some of these targets, with their addresses.
+    Targets(&'a Choice),
+    /// Some of these addresses.
+    Addresses(&'a Choice),
+    /// All of these.
+    All(&'a Choice),
+    /// This one.
+    Address(IpAddr),
+    /// The name has no records of this type.
+    NoData,
+    /// There is no such name.
+    Nothing,
+}
+
+fn of_service(kind: u16, service: &Service) -> Option<Found<'_>> {
+    match kind {
+        A => Some(Found::Addresses(&service.v4)),
+        AAAA => Some(Found::Addresses(&service.v6)),
+        NAPTR => Some(Found::All(&service.naptr)),
+        _ => None,
+    }
+}
+
+/// What is at a name of SRV form: these targets, or there is no such name.
+fn srv(kind: u16, choice: Option<&Choice>) -> Option<Found<'_>> {
+    match choice {
+        None => Some(Found::Nothing),
+        Some(choice) => (kind == SRV).then_some(Found::Targets(choice)),
+    }
+}
+
+/// The protocol, or service, and transport that `_<name>._<carrier>` is about; `_sips._tcp` is SIP over TLS.
+fn wanted<'a>(name: &'a str, carrier: &str) -> Option<(&'a str, Transport)> {
+    if (name, carrier) == ("_sips", "_tcp") {
+        return Some(("sip", Transport::Tls));
+    }
+    Some((name.strip_prefix('_')?, carrier.strip_prefix('_')?.parse().ok()?))
+}
+
+impl Soa {
+    fn new(config: &ZoneConfig, snapshot: &Snapshot) -> Self {
+        let mut data = Vec::new();
+        push_label(&mut data, snapshot.local.name.as_str());
+        push_label(&mut data, "n");
+        let server_domain = data.len();
+        data.extend_from_slice(&[0; 2]);
+        push_label(&mut data, "hostmaster");
+        let mailbox_domain = data.len();
+        data.extend_from_slice(&[0; 2]);
+        for number in records::soa_numbers(config, snapshot) {
+            data.extend_from_slice(&number.to_be_bytes());
+        }
+        let bytes = record(SOA, config.negative_ttl.max(1), &data);
+        let before = bytes.len() - data.len();
+        Self { bytes, pointers: [0, before + server_domain, before + mailbox_domain] }
+    }
+}
+
+/// A response as it grows.
+struct Writer<'a> {
+    out: &'a mut [u8],
+    at: usize,
+    /// It may not grow beyond this, with what comes at its end still missing.
+    limit: usize,
+    /// Answers, authorities, records besides.
+    counts: [u16; 3],
+}
+
+impl<'a> Writer<'a> {
+    /// A response that repeats the question.
+    fn begin(out: &'a mut [u8], question: &Question<'_>) -> Option<Self> {
+        let (_, asked) = question.asked();
+        out.get_mut(HEADER_BYTES..question.end)?.copy_from_slice(asked);
+        let opt = if question.opt.is_some() { OPT_BYTES } else { 0 };
+        let limit = question.limit.min(out.len()) - opt;
+        Some(Self { out, at: question.end, limit, counts: [0; 3] })
+    }
+
+    /// Adds `bytes` to a section if they fit. Says where they begin.
+    fn push(&mut self, section: usize, bytes: &[u8]) -> Option<usize> {
+        let from = self.at;
+        let to = from + bytes.len();
+        if to > self.limit {
+            return None;
+        }
+        self.out[from..to].copy_from_slice(bytes);
+        self.at = to;
+        self.counts[section] += 1;
+        Some(from)
+    }
+
+    fn point(&mut self, at: usize, to: u16) {
+        self.out[at..at + 2].copy_from_slice(&(POINTER | to).to_be_bytes());
+    }
+
+    /// As many of the drawn targets as fit, then as many of their addresses as fit. `None` if not even one does.
+    fn targets(&mut self, choice: &Choice, max: usize, draw: u64) -> Option<()> {
+        let (drawn, count) = draw_from(choice, max, draw);
+        let mut places = [0; DRAWN_MAX];
+        let mut placed = 0;
+        for place in &drawn[..count] {
+            let Some(at) = self.push(0, choice.record(*place)) else {
+                break;
+            };
+            places[placed] = at;
+            placed += 1;
+        }
+        if placed == 0 && count > 0 {
+            return None;
+        }
+        for (number, place) in drawn[..placed].iter().enumerate() {
+            let host = choice.host(*place);
+            if drawn[..number].iter().any(|before| choice.host(*before) == host) {
+                continue;
+            }
+            let Some(at) = self.push(2, choice.glue(host)) else {
+                break;
+            };
+            self.point(at, u16::try_from(places[number] + TARGET_AT).ok()?);
+        }
+        Some(())
+    }
+
+    /// As many of the drawn records as fit. `None` if not even one does.
+    fn chosen(&mut self, choice: &Choice, max: usize, draw: u64) -> Option<()> {
+        let (drawn, count) = draw_from(choice, max, draw);
+        let placed = drawn[..count].iter().map_while(|place| self.push(0, choice.record(*place))).count();
+        (placed > 0 || count == 0).then_some(())
+    }
+
+    /// All records, or `None` if they do not fit.
+    fn all(&mut self, choice: &Choice) -> Option<()> {
+        (0..choice.len()).try_for_each(|place| self.push(0, choice.record(place)).map(drop))
+    }
+
+    fn address(&mut self, address: IpAddr, ttl: u32) -> Option<()> {
+        let mut bytes = [0; FIXED_BYTES + 16];
+        let (kind, length) = match address {
+            IpAddr::V4(v4) => {
+                bytes[FIXED_BYTES..FIXED_BYTES + 4].copy_from_slice(&v4.octets());
+                (A, 4)
+            }
+            IpAddr::V6(v6) => {
+                bytes[FIXED_BYTES..].copy_from_slice(&v6.octets());
+                (AAAA, 16)
+            }
+        };
+        bytes[..FIXED_BYTES].copy_from_slice(&fixed_part(kind, ttl, length));
+        self.push(0, &bytes[..FIXED_BYTES + usize::from(length)]).map(drop)
+    }
+
+    fn nothing(&mut self, soa: &Soa, domain_at: u16) -> Option<()> {
+        let at = self.push(1, &soa.bytes)?;
+        soa.pointers.iter().for_each(|pointer| self.point(at + pointer, domain_at));
+        Some(())
+    }
+
+    /// Writes what is known only now. Gives back how long the response is.
+    fn end(mut self, question: &Question<'_>, is_nxdomain: bool) -> Option<usize> {
+        if let Some(is_dnssec_ok) = question.opt {
+            let [high, low] = crate::fit::UDP_BYTES_MAX.to_be_bytes();
+            let flags = if is_dnssec_ok { 0x80 } else { 0 };
+            self.limit += OPT_BYTES;
+            self.push(2, &[0, 0, 41, high, low, 0, 0, flags, 0, 0, 0])?;
+        }
+        let (id, _) = question.asked();
+        let (rd, cd) = question.flags();
+        let code = if is_nxdomain { ResponseCode::NXDomain } else { ResponseCode::NoError };
+        self.out[..2].copy_from_slice(id);
+        self.out[2..6].copy_from_slice(&[QR_AA | rd, cd | code.low(), 0, 1]);
+        for (section, count) in self.counts.iter().enumerate() {
+            let at = 6 + 2 * section;
+            self.out[at..at + 2].copy_from_slice(&count.to_be_bytes());
+        }
+        Some(self.at)
+    }
+}
+
+/// At most `max` places of records, the best class first.
+fn draw_from(choice: &Choice, max: usize, draw: u64) -> ([usize; DRAWN_MAX], usize) {
+    let (mut drawn, mut count) = ([0; DRAWN_MAX], 0);
+    let max = max.min(DRAWN_MAX);
+    let mut random = SplitMix(draw);
+    for class in &choice.classes {
+        class.urn.draw(&mut random, max - count, |next| {
+            drawn[count] = class.first + next;
+            count += 1;
+        });
+    }
+    (drawn, count)
+}

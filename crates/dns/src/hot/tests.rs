@@ -1,0 +1,289 @@
+//! The hot path says what [`answer`](crate::answer) says, to whoever asks what in whatever world.
+
+use std::sync::{Arc, LazyLock};
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::*;
+use crate::answer::{self, Via};
+use crate::testing::{World, zone};
+
+const WORLD: &str =
+    "a passing udp tcp tls; b passing udp v6 weight=20; c passing udp; c passing service=media protocol=ng";
+
+fn request(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
+    let name = if name.ends_with('.') { name.to_owned() } else { format!("{name}.m.test.") };
+    let name = Name::from_ascii(name.trim_start_matches('.')).expect("a domain name");
+    let mut request = Message::new(7, MessageType::Query, OpCode::Query);
+    request.metadata.recursion_desired = true;
+    request.queries = vec![Query::query(name, kind)];
+    request.edns = edns.map(|bytes| {
+        let mut edns = Edns::new();
+        edns.set_max_payload(bytes);
+        edns
+    });
+    request.to_vec().expect("a request can be written")
+}
+
+/// The response of the hot path, if it has one, checked against the other.
+fn check(
+    zone: &Zone,
+    config: &ZoneConfig,
+    snapshot: &Snapshot,
+    request: &[u8],
+    draw: u64,
+) -> Option<Message> {
+    let mut buffer = [0xaa; RESPONSE_BYTES_MAX];
+    let answered = zone.answer(request, &mut buffer, draw)?;
+    let hot = &buffer[..answered.length];
+    let slow = answer::respond(config, snapshot, request, Via::Udp, draw).expect("a request is answered");
+    let (hot, slow) =
+        [hot, &slow].map(|bytes| Message::from_vec(bytes).expect("a response can be read")).into();
+    assert_eq!(hot, slow);
+    assert_eq!(answered.is_nxdomain, slow.metadata.response_code == ResponseCode::NXDomain);
+    let asked = Message::from_vec(request).expect("it was answered");
+    assert!(hot.queries[0].name.eq_case(&asked.queries[0].name), "0x20");
+    Some(hot)
+}
+
+fn ask(world: &str, name: &str, kind: RecordType) -> Option<Message> {
+    let (config, snapshot) = (zone(), World::read(world).snapshot());
+    let zone = Zone::new(Arc::new(config.clone()), &snapshot);
+    check(&zone, &config, &snapshot, &request(name, kind, None), 42)
+}
+
+#[test]
+fn what_sip_stacks_ask_is_answered_here() {
+    let usual = [
+        ("_sip._udp", RecordType::SRV, 4),
+        ("_sIp._uDp.SIP", RecordType::SRV, 4),
+        ("_sips._tcp", RecordType::SRV, 1),
+        ("_sips._tcp.sip", RecordType::SRV, 1),
+        ("_sip._tcp.sip.service", RecordType::SRV, 1),
+        ("_media._udp", RecordType::SRV, 1),
+        ("_ng._udp.media", RecordType::SRV, 1),
+        ("sip", RecordType::NAPTR, 3),
+        ("m.test.", RecordType::NAPTR, 3),
+        ("sip", RecordType::A, 3),
+        ("sip", RecordType::AAAA, 1),
+        ("media.service", RecordType::A, 1),
+        ("1800008.h", RecordType::A, 1),
+        ("1800008.h", RecordType::AAAA, 0),
+        ("400gre00000000000000000008.h", RecordType::AAAA, 1),
+        ("media", RecordType::NAPTR, 0),
+    ];
+    for (name, kind, answers) in usual {
+        let response = ask(WORLD, name, kind).unwrap_or_else(|| panic!("{name} {kind} is usual"));
+        assert_eq!(response.answers.len(), answers, "{name} {kind}");
+        assert_eq!(response.metadata.response_code, ResponseCode::NoError, "{name} {kind}");
+    }
+    for name in [
+        "_sip._udp.nosuch",
+        "nosuch",
+        "_sip._udp.media",
+        "_x._udp.sip",
+        "_sip._sctp.sip",
+        "vvvvvvo.h",
+        "zzz.h",
+    ] {
+        let response = ask(WORLD, name, RecordType::SRV).unwrap_or_else(|| panic!("{name} is usual"));
+        assert_eq!(response.metadata.response_code, ResponseCode::NXDomain, "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_usual_is_left_to_others() {
+    for (name, kind) in [
+        ("m.test.", RecordType::SOA),
+        ("sip", RecordType::ANY),
+        ("_udp.sip", RecordType::SRV),
+        ("all.sip", RecordType::A),
+        ("_sip._udp.sip.fra.zone", RecordType::SRV),
+        ("a.n", RecordType::A),
+        ("elsewhere.example.", RecordType::A),
+        ("xm.test.", RecordType::A),
+        ("1.0.0.10.in-addr.arpa.", RecordType::PTR),
+    ] {
+        assert_eq!(ask(WORLD, name, kind), None, "{name} {kind}");
+    }
+    let (config, snapshot) = (zone(), World::read(WORLD).snapshot());
+    let zone = Zone::new(Arc::new(config), &snapshot);
+    let usual = request("sip", RecordType::A, Some(1_232));
+    let answers = |bytes: &[u8]| zone.answer(bytes, &mut [0; RESPONSE_BYTES_MAX], 1).is_some();
+    assert!(answers(&usual));
+    for length in 0..usual.len() {
+        assert!(!answers(&usual[..length]), "{length} bytes");
+    }
+    assert!(!answers(&[usual.as_slice(), &[0]].concat()), "a byte behind it");
+    for (at, bits) in [
+        (2, 0x80),
+        (2, 0x08),
+        (2, 0x04),
+        (2, 0x02),
+        (3, 0x80),
+        (3, 0x40),
+        (3, 1),
+        (5, 2),
+        (7, 1),
+        (9, 1),
+        (11, 2),
+    ] {
+        let mut changed = usual.clone();
+        changed[at] ^= bits;
+        assert!(!answers(&changed), "byte {at} ^ {bits}");
+    }
+}
+
+const NODES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "i", "j", "k", "l", "o"];
+const WORDS: [&str; 14] = [
+    "udp",
+    "tcp",
+    "tls",
+    "v6",
+    "service=media",
+    "service=b2b",
+    "protocol=ng",
+    "weight=0",
+    "weight=7",
+    "weight=65535",
+    "draining",
+    "flapping",
+    "short",
+    "suspect=2",
+];
+const STATES: [&str; 4] = ["passing", "failing", "greylisted", "unknown"];
+const STANDINGS: [&str; 4] = ["", " down", " left", " down spared"];
+
+fn worlds() -> impl Strategy<Value = String> {
+    let words = subsequence(WORDS.to_vec(), 0..6);
+    let instance = (select(&NODES), select(&STATES), select(&STANDINGS), words);
+    let instance = instance.prop_map(|(node, state, standing, words)| {
+        let words: String = words.iter().map(|word| format!(" {word}")).collect();
+        format!("{node} {state}{standing}{words}")
+    });
+    let few = proptest::collection::vec(instance.clone(), 0..8);
+    let many = proptest::collection::vec(instance, 20..70);
+    prop_oneof![few, many].prop_map(|instances| instances.join("; "))
+}
+
+fn names() -> impl Strategy<Value = String> {
+    static LABELS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+        vec![
+            "_sip",
+            "_sips",
+            "_ng",
+            "_media",
+            "_b2b",
+            "_udp",
+            "_tcp",
+            "_tls",
+            "_sctp",
+            "sip",
+            "SIP",
+            "media",
+            "b2b",
+            "nosuch",
+            "service",
+            "all",
+            "zone",
+            "fra",
+            "n",
+            "h",
+            "a",
+            "1800008",
+            "1800009",
+            "180000g",
+            "400gre00000000000000000004",
+        ]
+    });
+    let usual = select(vec![
+        "_sip._udp",
+        "_sip._tcp",
+        "_sips._tcp",
+        "_sip._udp.sip",
+        "_Sip._UDP.sip",
+        "_ng._udp.media",
+        "_media._udp",
+        "_sip._udp.b2b",
+        "sip",
+        "media",
+        "b2b",
+        "180000g.h",
+        "_sip._udp.sip.service",
+        "sip.service",
+    ]);
+    let any = proptest::collection::vec(select(LABELS.as_slice()), 0..5).prop_map(|labels| labels.join("."));
+    prop_oneof![2 => usual.prop_map(str::to_owned), 1 => any]
+        .prop_map(|name| if name.is_empty() { "m.test.".to_owned() } else { name })
+}
+
+fn kinds() -> impl Strategy<Value = RecordType> {
+    use RecordType::{A, AAAA, ANY, NAPTR, PTR, SOA, SRV, TXT};
+    select(vec![SRV, SRV, SRV, A, A, AAAA, NAPTR, TXT, SOA, PTR, ANY])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_paths_say_the_same(
+        world in worlds(),
+        name in names(),
+        kind in kinds(),
+        edns in proptest::option::of(select(vec![0_u16, 512, 600, 700, 1_232, 4_096])),
+        flags in select(vec![(0_u8, 0_u8), (1, 0), (0, 0x10), (1, 0x20)]),
+        draw: u64,
+    ) {
+        let (config, snapshot) = (zone(), World::read(&world).snapshot());
+        let zone = Zone::new(Arc::new(config.clone()), &snapshot);
+        let mut request = request(&name, kind, edns);
+        request[2] = flags.0;
+        request[3] = flags.1;
+        check(&zone, &config, &snapshot, &request, draw);
+    }
+
+    #[test]
+    fn a_zone_that_followed_is_as_a_new_one(before in worlds(), after in worlds(), name in names(), draw: u64) {
+        let config = zone();
+        let (before, after) = (World::read(&before).snapshot(), World::read(&after).snapshot());
+        let zone = Zone::new(Arc::new(config.clone()), &before).follow(&after);
+        check(&zone, &config, &after, &request(&name, RecordType::SRV, Some(1_232)), draw);
+    }
+
+    #[test]
+    fn what_is_mangled_is_answered_as_before_or_not_here(
+        at in proptest::collection::vec((0_usize..60, 0_u8..), 1..4),
+        name in names(),
+        kind in kinds(),
+        draw: u64,
+    ) {
+        static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| World::read(WORLD).snapshot());
+        static ZONE: LazyLock<Zone> = LazyLock::new(|| Zone::new(Arc::new(zone()), &SNAPSHOT));
+        let mut request = request(&name, kind, Some(1_232));
+        for (at, byte) in at {
+            let at = at % request.len();
+            request[at] = byte;
+        }
+        check(&ZONE, &zone(), &SNAPSHOT, &request, draw);
+    }
+
+    #[test]
+    fn noise_is_not_answered_here(bytes in proptest::collection::vec(0_u8.., 0..600)) {
+        static ZONE: LazyLock<Zone> =
+            LazyLock::new(|| Zone::new(Arc::new(zone()), &World::read(WORLD).snapshot()));
+        let _ = ZONE.answer(&bytes, &mut [0; RESPONSE_BYTES_MAX], 1);
+    }
+}
+
+#[test]
+fn class_any_is_left_to_others() {
+    let (config, snapshot) = (zone(), World::read(WORLD).snapshot());
+    let zone = Zone::new(Arc::new(config), &snapshot);
+    let mut request = Message::from_vec(&request("sip", RecordType::A, None)).expect("a request");
+    request.queries[0].query_class = DNSClass::ANY;
+    let bytes = request.to_vec().expect("a request can be written");
+    assert!(zone.answer(&bytes, &mut [0; RESPONSE_BYTES_MAX], 1).is_none());
+}
