@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use ringmesh_dns::hot;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
@@ -78,7 +79,7 @@ pub async fn run(
     let clock = Clock::start();
     raise_file_limit();
     let recorder = Arc::new(Recorder::default());
-    let followers = Arc::new(Followers::default());
+    let followers = Arc::new(Followers::new(wall_now()));
     let store = Store::open(&config.node.data_dir)?;
     let credentials = credentials(&config, &store)?;
     let mut remembered = store.remember(|why| tracing::warn!(why, "a file of an earlier life"))?;
@@ -119,9 +120,13 @@ pub async fn run(
     restore_view(&mut node, &mut gate, clock, view);
     node.handle(clock.now(), Input::Remembered { down });
 
-    let snapshot = Arc::new(ArcSwap::new(node.snapshot(clock.now())));
+    let zone_config = Arc::new(zone_config(&config)?);
+    let snapshot = node.snapshot(clock.now());
+    let zone = Arc::new(ArcSwap::from_pointee(hot::Zone::new(zone_config.clone(), &snapshot)));
+    let snapshot = Arc::new(ArcSwap::new(snapshot));
     let published = Arc::new(Published {
         snapshot: snapshot.clone(),
+        zone: zone.clone(),
         stats: ArcSwap::from_pointee(all_stats(&node)),
         agreed_ms: core::array::from_fn(|_| AtomicU64::new(0)),
         root: AtomicU64::new(node.root_digest()),
@@ -142,14 +147,13 @@ pub async fn run(
     };
     let disk_thread = std::thread::Builder::new().name("disk".to_owned()).spawn(disk_thread)?;
 
-    let zone = Arc::new(zone_config(&config)?);
     let shutdown = CancellationToken::new();
-    let dns = DnsHandler::new(snapshot, zone.clone(), allows(&config.dns.allow), rand::random());
+    let dns = DnsHandler::new(snapshot, zone, zone_config.clone(), allows(&config.dns.allow), rand::random());
     let dns_listen = config.dns.listen.clone();
-    let dns_tasks: Vec<_> = dns_sockets
-        .into_iter()
-        .map(|sockets| tokio::spawn(dns_server::serve(sockets, dns.clone(), shutdown.clone())))
-        .collect();
+    let mut dns_tasks = Vec::new();
+    for sockets in dns_sockets {
+        dns_tasks.push(tokio::spawn(dns_server::serve(sockets, &dns, shutdown.clone())?));
+    }
     let caller = Caller::new(&mesh, &credentials).map_err(MeshError::Config)?;
     let examined = published.snapshot.clone();
     tokio::spawn(Answerer::new(caller.clone(), examined.clone()).run(examinees));
@@ -160,7 +164,7 @@ pub async fn run(
         published: published.clone(),
         recorder: recorder.clone(),
         followers: followers.clone(),
-        zone,
+        zone: zone_config,
         mesh: mesh.clone(),
         gate: gate_stats,
         doctor,
@@ -320,7 +324,9 @@ pub fn preflight(config: &Config) -> Result<(), Vec<String>> {
 async fn bind_dns(config: &Config) -> Result<Vec<dns_server::DnsSockets>, StartError> {
     let mut sockets = Vec::new();
     for listen in &config.dns.listen {
-        let bound = dns_server::bind(*listen).await.map_err(|error| StartError::Bind(error.to_string()))?;
+        let bound = dns_server::bind(*listen, dns_server::workers())
+            .await
+            .map_err(|error| StartError::Bind(error.to_string()))?;
         sockets.push(bound);
     }
     Ok(sockets)

@@ -1,8 +1,8 @@
 //! Serves DNS on UDP and TCP from the current snapshot. What is answered is decided by `ringmesh_dns`; here it is
 //! received, counted and sent.
 //!
-//! UDP is read and answered in place: nothing is kept per asker, so nothing can pile up. TCP is hickory-server's, which
-//! does pipelining, idle time-outs and back pressure per connection (RFC 7766 6.2, RFC 9210 4).
+//! UDP is that of [`dns_udp`]: nothing is kept per asker, so nothing can pile up. TCP is hickory-server's, which does
+//! pipelining, idle time-outs and back pressure per connection (RFC 7766 6.2, RFC 9210 4).
 //!
 //! Invariant: an agent always answers. A failed receive or a lost listener is waited out, never the end.
 
@@ -20,23 +20,24 @@ use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use ringmesh_dns::answer::{self, Via};
+use ringmesh_dns::hot;
 use ringmesh_dns::urn::mix;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::snapshot::Snapshot;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+
+use crate::dns_udp::{self, Workers};
 
 /// How long a connection may be silent.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// Responses that wait for a slow reader of one connection at most.
 const TCP_RESPONSES_MAX: usize = 32;
-/// Bytes of a request over UDP at most; questions are far shorter, and the rest of a longer one is cut off.
-const REQUEST_BYTES_MAX: usize = 4_096;
-/// How long to wait after the system refused to receive.
-const RECEIVE_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// How long to wait before a lost listener is opened again.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+pub use crate::dns_udp::workers;
 
 /// What was asked and answered since the start.
 #[derive(Debug, Default)]
@@ -45,6 +46,10 @@ pub struct DnsStats {
     pub queries: AtomicU64,
     /// How many of them came over TCP.
     pub over_tcp: AtomicU64,
+    /// How many of them were usual ones over UDP, answered from encoded records.
+    pub hot: AtomicU64,
+    /// Unusual requests over UDP that were dropped because too many waited.
+    pub dropped: AtomicU64,
     /// Requests that got no response at all: fragments of messages, and responses sent to us.
     pub unanswered: AtomicU64,
     /// Responses that a name does not exist.
@@ -85,6 +90,7 @@ pub struct DnsHandler {
 
 struct Shared {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    zone: Arc<ArcSwap<hot::Zone>>,
     config: Arc<ZoneConfig>,
     is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
     draws: AtomicU64,
@@ -92,16 +98,18 @@ struct Shared {
 }
 
 impl DnsHandler {
-    /// A handler that answers from whatever snapshot is current, to whom `is_allowed` allows; others are refused.
+    /// A handler that answers from whatever snapshot is current, and from the `zone` that is encoded of it, to whom
+    /// `is_allowed` allows; others are refused.
     /// Agents with different `seed` draw targets in different orders.
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
+        zone: Arc<ArcSwap<hot::Zone>>,
         config: Arc<ZoneConfig>,
         is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
         seed: u64,
     ) -> Self {
         let (draws, stats) = (AtomicU64::new(seed), DnsStats::default());
-        Self { shared: Arc::new(Shared { snapshot, config, is_allowed, draws, stats }) }
+        Self { shared: Arc::new(Shared { snapshot, zone, config, is_allowed, draws, stats }) }
     }
 
     /// What was asked and answered so far.
@@ -109,12 +117,22 @@ impl DnsHandler {
         &self.shared.stats
     }
 
+    /// What usual questions are answered from.
+    pub(crate) fn zone(&self) -> arc_swap::Guard<Arc<hot::Zone>> {
+        self.shared.zone.load()
+    }
+
+    /// Whether anybody at this address may ask.
+    pub(crate) fn is_allowed(&self, from: IpAddr) -> bool {
+        (self.shared.is_allowed)(from)
+    }
+
     fn draw(&self) -> u64 {
         mix(self.shared.draws.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The response to a datagram, if it gets one.
-    fn answer_datagram(&self, bytes: &[u8], from: IpAddr) -> Option<Vec<u8>> {
+    pub(crate) fn answer_datagram(&self, bytes: &[u8], from: IpAddr) -> Option<Vec<u8>> {
         let Shared { snapshot, config, is_allowed, stats, .. } = &*self.shared;
         increment(&stats.queries);
         let response = if is_allowed(from) {
@@ -208,55 +226,40 @@ pub struct ConfigBindError {
 pub struct DnsSockets {
     /// The address, with the port that the system chose if it was asked to.
     pub addr: SocketAddr,
-    udp: UdpSocket,
+    udp: dns_udp::Sockets,
     tcp: TcpListener,
 }
 
-/// Opens `addr` for UDP and TCP.
+/// Opens `addr` for UDP, with so many threads, and TCP.
 ///
 /// # Errors
 /// If either is taken or not allowed; nothing stays open then.
-pub async fn bind(addr: SocketAddr) -> Result<DnsSockets, ConfigBindError> {
+pub async fn bind(addr: SocketAddr, workers: usize) -> Result<DnsSockets, ConfigBindError> {
     let failed = |transport| move |source| ConfigBindError { addr, transport, source };
-    let udp = UdpSocket::bind(addr).await.map_err(failed("udp"))?;
-    let addr = udp.local_addr().map_err(failed("udp"))?;
+    let udp = dns_udp::bind(addr, workers).map_err(failed("udp"))?;
+    let addr = udp.addr;
     let tcp = TcpListener::bind(addr).await.map_err(failed("tcp"))?;
     Ok(DnsSockets { addr, udp, tcp })
 }
 
 /// Answers on `sockets` until `shutdown`.
-pub async fn serve(sockets: DnsSockets, handler: DnsHandler, shutdown: CancellationToken) {
+///
+/// # Errors
+/// If the system gives no threads; nothing is answered then.
+pub fn serve(
+    sockets: DnsSockets,
+    handler: &DnsHandler,
+    shutdown: CancellationToken,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let DnsSockets { addr, udp, tcp } = sockets;
-    tokio::join!(serve_udp(&udp, &handler, &shutdown), serve_tcp(addr, tcp, &handler, &shutdown));
-}
-
-async fn serve_udp(socket: &UdpSocket, handler: &DnsHandler, shutdown: &CancellationToken) {
-    let mut buffer = vec![0; REQUEST_BYTES_MAX];
-    loop {
-        let received = tokio::select! {
-            () = shutdown.cancelled() => return,
-            received = socket.recv_from(&mut buffer) => received,
-        };
-        match received {
-            // Nobody listens on port 0: the source is forged, and a response would fail.
-            Ok((_, from)) if from.port() == 0 => increment(&handler.stats().unanswered),
-            Ok((length, from)) => answer_from(socket, handler, &buffer[..length], from).await,
-            Err(error) => {
-                debug!(%error, "dns request not received");
-                tokio::time::sleep(RECEIVE_AGAIN_AFTER).await;
-            }
+    let workers = Workers::start(udp, handler)?;
+    let handler = handler.clone();
+    Ok(async move {
+        serve_tcp(addr, tcp, &handler, &shutdown).await;
+        if let Err(error) = tokio::task::spawn_blocking(move || workers.stop()).await {
+            debug!(%error, "dns over udp did not stop cleanly");
         }
-    }
-}
-
-async fn answer_from(socket: &UdpSocket, handler: &DnsHandler, bytes: &[u8], from: SocketAddr) {
-    let Some(response) = handler.answer_datagram(bytes, from.ip()) else {
-        return;
-    };
-    if let Err(error) = socket.send_to(&response, from).await {
-        increment(&handler.stats().unsent);
-        debug!(%error, "dns response not sent");
-    }
+    })
 }
 
 async fn serve_tcp(
@@ -309,7 +312,7 @@ mod tests {
     use ringmesh_types::snapshot::{MemberState, MemberView};
     use ringmesh_types::time::WallTime;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpStream, UdpSocket};
 
     #[tokio::test]
     async fn rfc_7766_udp_and_tcp_give_the_same_answer() {
@@ -335,26 +338,97 @@ mod tests {
         shutdown.cancel();
     }
 
-    async fn start(is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
+    #[tokio::test]
+    async fn a_response_leaves_from_the_address_that_was_asked() {
+        for (listen, asked) in [("0.0.0.0:0", "127.0.0.5"), ("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
+            let (addr, handler, shutdown) = start_on(listen.parse().expect("an address"), true).await;
+            // The socket is connected: it takes nothing that comes from elsewhere.
+            let asked = SocketAddr::new(asked.parse().expect("an address"), addr.port());
+            let usual = ask_udp_about(asked, &question("nosuch.m.test.", RecordType::A)).await;
+            assert_eq!(usual.metadata.response_code, ResponseCode::NXDomain, "{asked}");
+            assert_eq!(handler.stats().hot.load(Ordering::Relaxed), 1, "{asked}");
+            let unusual = ask_udp_about(asked, &question("m.test.", RecordType::NS)).await;
+            assert_eq!(unusual.answers.len(), 1, "{asked}");
+            shutdown.cancel();
+        }
+    }
+
+    #[tokio::test]
+    async fn many_at_once_are_all_answered_and_the_threads_end() {
         let config = ZoneConfig::new("m.test", 5, 15, "sip".parse().expect("a name")).expect("a valid zone");
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot()));
-        let handler = DnsHandler::new(snapshot, Arc::new(config), Arc::new(move |_| is_allowed), 1);
-        let sockets = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("loopback has a free port");
-        let (addr, shutdown) = (sockets.addr, CancellationToken::new());
-        tokio::spawn(serve(sockets, handler.clone(), shutdown.clone()));
+        let (handler, shutdown) = (handler(config, true), CancellationToken::new());
+        let sockets = bind(ANY, 3).await.expect("loopback has a free port");
+        let addr = sockets.addr;
+        let serving =
+            tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        socket.connect(addr).await.expect("loopback is there");
+        let usual = question("nosuch.m.test.", RecordType::SRV);
+        for round in 0..20_u8 {
+            for id in 0..100 {
+                let mut request = usual.clone();
+                request[..2].copy_from_slice(&[round, id]);
+                socket.send(&request).await.expect("loopback sends");
+            }
+            let mut missing: std::collections::BTreeSet<u8> = (0..100).collect();
+            let mut buffer = [0; 512];
+            while !missing.is_empty() {
+                let length = socket.recv(&mut buffer).await.expect("a response arrives");
+                assert!(length > usual.len() && buffer[0] == round && missing.remove(&buffer[1]));
+            }
+        }
+        assert_eq!(handler.stats().hot.load(Ordering::Relaxed), 2_000);
+        assert_eq!(handler.stats().nxdomain.load(Ordering::Relaxed), 2_000);
+        shutdown.cancel();
+        serving.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_somebody_listens_on_is_taken() {
+        let (addr, _, shutdown) = start(true).await;
+        let error = bind(addr, 2).await.expect_err("it is taken").to_string();
+        assert!(error.contains("over udp") && error.contains("Is another program listening"), "{error}");
+        shutdown.cancel();
+    }
+
+    const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), 0);
+
+    async fn start(is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
+        start_on(ANY, is_allowed).await
+    }
+
+    async fn start_on(listen: SocketAddr, is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
+        let config = ZoneConfig::new("m.test", 5, 15, "sip".parse().expect("a name")).expect("a valid zone");
+        let (handler, shutdown) = (handler(config, is_allowed), CancellationToken::new());
+        let sockets = bind(listen, 2).await.expect("there is a free port");
+        let addr = sockets.addr;
+        tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
         (addr, handler, shutdown)
     }
 
-    fn question() -> Vec<u8> {
-        let name = Name::from_ascii("M.tEsT.").expect("a domain name");
+    fn handler(config: ZoneConfig, is_allowed: bool) -> DnsHandler {
+        let (config, snapshot) = (Arc::new(config), snapshot());
+        let zone = Arc::new(ArcSwap::from_pointee(hot::Zone::new(config.clone(), &snapshot)));
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        DnsHandler::new(snapshot, zone, config, Arc::new(move |_| is_allowed), 1)
+    }
+
+    fn question(name: &str, kind: RecordType) -> Vec<u8> {
+        let name = Name::from_ascii(name).expect("a domain name");
         let mut request = Message::new(7, MessageType::Query, OpCode::Query);
-        request.queries = vec![Query::query(name, RecordType::NS)];
+        request.queries = vec![Query::query(name, kind)];
         request.to_vec().expect("a request can be written")
     }
 
     async fn ask_udp(addr: SocketAddr) -> Message {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("loopback has a free port");
-        socket.send_to(&question(), addr).await.expect("loopback sends");
+        ask_udp_about(addr, &question("M.tEsT.", RecordType::NS)).await
+    }
+
+    async fn ask_udp_about(addr: SocketAddr, question: &[u8]) -> Message {
+        let local = if addr.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(local).await.expect("there is a free port");
+        socket.connect(addr).await.expect("loopback is there");
+        socket.send(question).await.expect("loopback sends");
         let mut buffer = vec![0; 1_500];
         let length = socket.recv(&mut buffer).await.expect("a response arrives");
         Message::from_vec(&buffer[..length]).expect("a response can be read")
@@ -362,7 +436,7 @@ mod tests {
 
     async fn ask_tcp(addr: SocketAddr) -> Message {
         let mut stream = TcpStream::connect(addr).await.expect("the agent listens");
-        let question = question();
+        let question = question("M.tEsT.", RecordType::NS);
         let length = u16::try_from(question.len()).expect("a question is short");
         let framed = [length.to_be_bytes().as_slice(), question.as_slice()].concat();
         stream.write_all(&framed).await.expect("loopback sends");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use ringmesh_dns::hot;
 use ringmesh_gossip::registry::BUCKETS;
 use ringmesh_node::io::{Command, CommandError, CommandErrorKind, Input, Output, Persist, Ticket};
 use ringmesh_node::{Node, Stats};
@@ -64,6 +65,8 @@ impl Handle {
 pub struct Published {
     /// The read model.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What the usual DNS questions are answered from: the same, encoded.
+    pub zone: Arc<ArcSwap<hot::Zone>>,
     /// The node's counters, as of a second ago at most.
     pub stats: ArcSwap<AllStats>,
     /// When a member last agreed with what is known here, by bucket ([`ringmesh_gossip::registry::bucket`]), in unix
@@ -196,7 +199,9 @@ impl Driver {
 
     fn publish(&mut self, now: Instant) {
         self.is_view_dirty = false;
-        self.published.snapshot.store(self.node.snapshot(now));
+        let snapshot = self.node.snapshot(now);
+        self.published.zone.store(Arc::new(self.published.zone.load().follow(&snapshot)));
+        self.published.snapshot.store(snapshot);
         self.published.root.store(self.node.root_digest(), Ordering::Relaxed);
         self.published.documents.store(self.node.documents() as u64, Ordering::Relaxed);
         let took = self.clock.now().since(now);

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod dns_server;
+mod dns_udp;
 pub mod doctor;
 pub mod driver;
 pub mod events;

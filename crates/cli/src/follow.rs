@@ -1,4 +1,5 @@
-//! `ringmesh members --follow`: a line for each change of who is in answers, as it comes.
+//! `ringmesh members --follow`: the members, then a line for each change of who is in answers, as it comes. An agent that
+//! goes away is waited for.
 
 use core::time::Duration;
 
@@ -14,17 +15,44 @@ use crate::{Ask, Failure, Outcome};
 const WAIT_S: u64 = 30;
 /// And has so much more time to answer.
 const GRACE: Duration = Duration::from_secs(10);
+/// An agent that does not answer is asked again after this time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Prints what changes until it is interrupted or the agent does not answer.
+/// Prints what changes until it is interrupted.
 pub(crate) async fn members(args: &Ask) -> Outcome {
     let mut since = latest(args).await?;
+    if !args.json {
+        crate::api::members(args).await?;
+    }
     loop {
-        for told in items(&ask(args, since, WAIT_S).await?) {
+        for told in items(&ask_until_answered(args, since).await?) {
             since = told["sequence"].as_u64().unwrap_or(since);
             if args.json {
                 print_line(&told.to_string());
             } else {
                 lines(told).iter().for_each(|line| print_line(line));
+            }
+        }
+    }
+}
+
+/// An agent that restarts answers again before long, and knows what it told before no more: all that it tells is news.
+async fn ask_until_answered(args: &Ask, since: u64) -> Result<Value, Failure> {
+    let mut is_told = false;
+    loop {
+        match ask(args, since, WAIT_S).await {
+            Err(failure) if failure.is_unreachable() => {
+                if !is_told {
+                    eprintln!("ringmesh: the agent at {} does not answer: waiting for it", args.http);
+                }
+                is_told = true;
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            }
+            answer => {
+                if is_told {
+                    eprintln!("ringmesh: it answers again");
+                }
+                return answer;
             }
         }
     }
@@ -47,7 +75,9 @@ async fn ask(args: &Ask, since: u64, wait_s: u64) -> Result<Value, Failure> {
 fn lines(told: &Value) -> Vec<String> {
     let time = WallTime::from_unix_millis(told["time"].as_u64().unwrap_or(0));
     let mut lines = Vec::new();
-    for (to, words) in [("out", "out of answers"), ("last", "last in answers"), ("in", "in answers")] {
+    for (to, words) in
+        [("out", "out of answers"), ("last", "last in answers while there"), ("in", "in answers")]
+    {
         let gone: Vec<&Value> = items(&told["changes"]).iter().filter(|change| change["to"] == to).collect();
         if let [first, ..] = gone[..] {
             let names: Vec<String> = gone.iter().map(|change| text(change, "member")).collect();

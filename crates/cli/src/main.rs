@@ -41,6 +41,11 @@ impl Failure {
         Self { code: 2, says: says.into() }
     }
 
+    /// Whether the agent does not answer.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.code == 3
+    }
+
     /// The agent does not answer.
     pub(crate) fn unreachable(says: impl Into<String>) -> Self {
         Self { code: 3, says: says.into() }

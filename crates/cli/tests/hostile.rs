@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -371,4 +372,36 @@ fn an_expired_certificate_is_refused_with_a_reason_on_both_sides() {
     within(Duration::from_secs(10), "both say that it is expired", || {
         said(&host).to_lowercase().contains("expired") && said(&newcomer).to_lowercase().contains("expired")
     });
+}
+
+/// What is sent back to a request of which nothing more comes than this.
+fn answer_to(addr: SocketAddr, head_and_begin: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(addr).expect("the agent listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out can be set");
+    stream.write_all(head_and_begin.as_bytes()).expect("loopback sends");
+    let mut answer = [0; 4_096];
+    let length = stream.read(&mut answer).expect("an answer comes");
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[test]
+fn who_sends_half_a_body_is_let_go_and_keeps_nobody_out() {
+    let folder = Folder::new("half-bodies");
+    let ca = authority("test");
+    let config = Config::local(28_700, 0);
+    let _agent = config.start(&folder, &ca);
+    let addr = config.http_addr();
+    within(Duration::from_secs(5), "the agent answers", || alive_at(addr) == 1);
+    let head = |length: u64| {
+        format!("POST /api/v1/register HTTP/1.1\r\nhost: {addr}\r\ncontent-length: {length}\r\n\r\n{{")
+    };
+    let half = std::thread::scope(|scope| {
+        let waiting: Vec<_> = (0..300).map(|_| scope.spawn(|| answer_to(addr, &head(1_000)))).collect();
+        assert!(answer_to(addr, &head(99_999_999_999)).starts_with("HTTP/1.1 413"));
+        assert_eq!(alive_at(addr), 1, "others are answered meanwhile");
+        waiting.into_iter().map(|thread| thread.join().expect("it is answered")).collect::<Vec<_>>()
+    });
+    for answer in half {
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("did not come within"), "{answer}");
+    }
 }

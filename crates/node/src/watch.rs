@@ -117,8 +117,13 @@ impl Node {
         let changes: Vec<PresenceChange> = before
             .into_iter()
             .map(|(id, (member, from))| {
-                let cause = self.members.find(id).map_or_else(|| "it was forgotten".into(), Member::cause);
-                PresenceChange { member, from, to: self.presence(now, id), cause: cause.to_string() }
+                let to = self.presence(now, id);
+                let cause = match (self.members.find(id), self.demotion(id)) {
+                    (None, _) => "it was forgotten".to_owned(),
+                    (Some(_), Some(demotion)) if to == Presence::Last => demotion.to_string(),
+                    (Some(member), _) => member.cause().to_string(),
+                };
+                PresenceChange { member, from, to, cause }
             })
             .filter(|change| change.from != change.to)
             .collect();

@@ -144,6 +144,14 @@ fn mesh(page: &mut Page, api: &Api) {
 fn dns(page: &mut Page, api: &Api) {
     let stats = api.dns.stats();
     page.counter("dns_queries_total", "DNS requests.", &stats.queries);
+    page.counter("dns_hot_queries_total", "DNS requests answered from encoded records.", &stats.hot);
+    page.counter(
+        "dns_dropped_total",
+        "Unusual DNS requests dropped because too many waited.",
+        &stats.dropped,
+    );
+    let bytes = api.published.zone.load().heap_bytes() as u64;
+    page.add("dns_zone_bytes", "gauge", "Bytes of encoded records.", bytes);
     page.counter("dns_tcp_queries_total", "DNS requests over TCP.", &stats.over_tcp);
     page.counter("dns_nxdomain_total", "Responses that a name does not exist.", &stats.nxdomain);
     page.counter("dns_refused_total", "Responses that refuse.", &stats.refused);

@@ -14,6 +14,7 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -69,9 +70,11 @@ pub(crate) async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Connections at once at most: more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 1_024;
 /// A client that takes longer to send its request's head is let go.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// And one that takes longer to send the body.
+const BODY_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait after the system refused to accept.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -180,5 +183,34 @@ async fn guard(
         let detail = "writes are not taken from web pages";
         return ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail.to_owned()).into_response();
     }
-    next.run(request).await
+    match read_body(request).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Takes the whole body in before anybody works on it, so that no client can keep a handler waiting.
+async fn read_body(request: Request) -> Result<Request, ApiError> {
+    let too_large = || {
+        let detail = format!("a body may have {HTTP_BODY_BYTES_MAX} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "the body cannot be read", detail)
+    };
+    let announced = request.body().size_hint().lower();
+    if announced > HTTP_BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let (head, body) = request.into_parts();
+    match tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, HTTP_BODY_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => Ok(Request::from_parts(head, Body::from(bytes))),
+        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+        Ok(Err(error)) => Err(ApiError::invalid(format!("the body cannot be read: {error}"))),
+        Err(_) => {
+            let detail = format!("the body did not come within {} s", BODY_WITHIN.as_secs());
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body cannot be read", detail))
+        }
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    core::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }

@@ -19,6 +19,7 @@ use super::Api;
 use super::error::ApiError;
 use crate::clock::wall_now;
 use crate::doctor::{Examination, Scope};
+use crate::followers::{TooManyWait, WAITING_MAX};
 
 type Answer = Result<Json<Value>, ApiError>;
 
@@ -273,7 +274,13 @@ pub(super) async fn presence(
     if wait > FOLLOW_MAX {
         return Err(ApiError::invalid(format!("wait_s: {} is not allowed: 0 to 60", follow.wait_s)));
     }
-    Ok(Json(json!(api.followers.since(follow.since, wait).await)))
+    match api.followers.since(follow.since, wait).await {
+        Ok(told) => Ok(Json(json!(told))),
+        Err(TooManyWait) => {
+            let detail = format!("{WAITING_MAX} wait for news already: ask again later, or without wait_s");
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
+        }
+    }
 }
 
 pub(super) async fn healthz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {

@@ -14,7 +14,7 @@ mod question;
 mod tests;
 
 use core::net::IpAddr;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode;
@@ -44,10 +44,13 @@ pub struct Zone {
     /// On the wire, in lower case.
     domain: Vec<u8>,
     local: Arc<MemberView>,
-    services: HashMap<ServiceName, Entry>,
+    services: Services,
     hosts: Arc<BTreeMap<IpAddr, Vec<NodeName>>>,
     soa: Soa,
 }
+
+#[expect(clippy::disallowed_types, reason = "names are looked up, and never gone through in order")]
+type Services = std::collections::HashMap<ServiceName, Entry>;
 
 #[derive(Debug, Clone)]
 struct Entry {
@@ -85,7 +88,7 @@ impl Zone {
             config,
             domain,
             local: Arc::clone(&snapshot.local),
-            services: HashMap::new(),
+            services: Services::new(),
             hosts: Arc::clone(&snapshot.hosts),
         };
         empty.follow(snapshot)
