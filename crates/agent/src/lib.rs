@@ -1,6 +1,7 @@
 //! Drives the node on a real machine: sockets, disks, clocks and processes, and nothing that decides.
 
 pub mod agent;
+pub mod bench_zone;
 pub mod client;
 pub mod clock;
 pub mod config;

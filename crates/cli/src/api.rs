@@ -108,7 +108,7 @@ pub(crate) async fn members(args: &Ask) -> Outcome {
     members_table(&answer).print();
     for member in items(&answer).iter().filter(|member| member["clash"].is_string()) {
         print_line(&format!(
-            "warning: a second agent named {} runs at {}: rename one of them",
+            "warning: two agents are named {}, the other one runs at {}: rename one of them",
             text(member, "node"),
             text(member, "clash")
         ));

@@ -4,6 +4,7 @@
 
 mod agent;
 mod api;
+mod bench_zone;
 mod demo;
 mod doctor;
 mod follow;
@@ -179,6 +180,9 @@ enum Command {
         #[command(subcommand)]
         command: sim::SimCommand,
     },
+    /// Serve an agent's DNS alone over a generated catalogue, for load generators.
+    #[command(name = "bench-zone")]
+    BenchZone(bench_zone::BenchZoneArgs),
     /// Print the version.
     Version,
     /// Answer health checks as a service of the demo would.
@@ -241,6 +245,7 @@ async fn run(command: Command) -> Outcome {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Config { command: ConfigCommand::Check { files } } => agent::check(&files),
         Command::Sim { command } => sim::run(command),
+        Command::BenchZone(args) => bench_zone::run(args).await,
         Command::Version => {
             println!("ringmesh {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -163,7 +163,7 @@ fn a_second_agent_with_the_same_name_is_noticed_and_named() {
     let logs: String = (0..3)
         .filter_map(|index| std::fs::read_to_string(folder.0.join(format!("node-{index}.log"))).ok())
         .collect();
-    assert!(logs.contains("a second agent named") && logs.contains("rename one of them"), "{logs}");
+    assert!(logs.contains("two agents are named") && logs.contains("rename one of them"), "{logs}");
 }
 
 #[test]

@@ -301,7 +301,7 @@ impl Node {
         }
     }
 
-    fn say_hello(&mut self, to: Target, why: Asked) {
+    pub(crate) fn say_hello(&mut self, to: Target, why: Asked) {
         let me = self.membership.identity();
         let you_are = to.id.map_or(Standing::Unknown, |id| self.standing_of(id));
         let documents = self.registry.documents_of(me.id);
@@ -570,6 +570,11 @@ impl Node {
         }
         if self.contacts.joined.is_none() {
             self.contacts.joined = Some(now);
+        }
+        if let Standing::Down { epoch, .. } = you_are
+            && self.is_displaced()
+        {
+            self.take_place_back(now, epoch);
         }
         if let Some(known) = epoch_known.filter(|known| *known > self.membership.identity().epoch) {
             self.catch_up(now, known);

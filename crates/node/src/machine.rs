@@ -144,6 +144,7 @@ pub(crate) enum Timer {
     Demotions,
     FlappingOut(NodeId),
     Watch,
+    Displaced,
     Save,
 }
 
@@ -429,6 +430,7 @@ impl Node {
             Timer::Demotions => self.on_demotions_due(now),
             Timer::FlappingOut(id) => self.on_flapping_out_due(now, id),
             Timer::Watch => self.on_watch_due(now),
+            Timer::Displaced => self.on_displaced_due(now),
             Timer::Save => self.on_save_due(now),
         }
     }

@@ -160,6 +160,10 @@ impl Member {
         self.found_mut().clash = Some(at);
     }
 
+    pub(crate) fn clear_clash(&mut self) {
+        self.found_mut().clash = None;
+    }
+
     pub(crate) fn raise_incarnation(&mut self, incarnation: u16) {
         self.found_mut().incarnation = incarnation;
     }

@@ -17,6 +17,7 @@ use ringmesh_types::snapshot::MemberState;
 use ringmesh_types::stored::Stored;
 use ringmesh_types::time::Instant;
 
+use crate::contacts::Asked;
 use crate::io::{Class, Output, Source, Target};
 use crate::machine::{Node, Timer};
 use crate::members::Member;
@@ -28,6 +29,8 @@ const REAP_AFTER: Duration = Duration::from_secs(86_400);
 pub(crate) const REAP_EVERY: Duration = Duration::from_secs(3_600);
 /// A higher epoch of ours that a peer claims to know is taken over if it is at most this far ahead of our clock.
 const CATCH_UP_MAX: Duration = Duration::from_secs(3_600);
+/// Whoever has lost its place to another agent of its name asks this often whether that one is still there.
+const DISPLACED_ASKS_EVERY: Duration = Duration::from_secs(10);
 /// A member under this name that still speaks this long after its successor came is a second agent, not a late packet.
 const CLASH_AFTER: Duration = Duration::from_secs(3);
 
@@ -263,10 +266,38 @@ impl Node {
         if let Some(member) = self.members.find_mut(other.id) {
             member.set_clash(at.clone());
         }
+        if other.id == self.id() {
+            self.timers.arm(now.after(DISPLACED_ASKS_EVERY), Timer::Displaced);
+        }
         self.view.member_changed(other.id);
         let cause =
-            format!("a second agent named {name:?} runs at {at}, the first at {held}: rename one of them");
+            format!("two agents are named {name:?}, one at {held} and one at {at}: rename one of them");
         self.event(now, EventKind::NameClash, Severity::Warning, name, held, at, cause);
+    }
+
+    /// Another agent of our name has our place. Whoever is asked says whether it is still there.
+    pub(crate) fn on_displaced_due(&mut self, now: Instant) {
+        if !self.is_displaced() {
+            return;
+        }
+        for target in self.members.some(&mut self.rng, 1, &[]) {
+            self.say_hello(target, Asked::Contact(target));
+        }
+        self.timers.arm(now.after(DISPLACED_ASKS_EVERY), Timer::Displaced);
+    }
+
+    /// A member holds this start of an agent of our name Down, which is a later one than ours: our place is free again.
+    pub(crate) fn take_place_back(&mut self, now: Instant, down: Epoch) {
+        let ahead = self.clock.wall(now).after(CATCH_UP_MAX).as_unix_millis();
+        if down <= self.membership.identity().epoch || down.0 >= ahead {
+            return;
+        }
+        let me = self.id();
+        if let Some(member) = self.members.find_mut(me) {
+            member.clear_clash();
+        }
+        self.view.member_changed(me);
+        self.change_epoch(now, down.next(), "the other agent of this name is gone".to_owned());
     }
 
     fn on_news(&mut self, now: Instant, source: Source, before: Option<&Stored>, after: &Arc<Stored>) {

@@ -104,6 +104,14 @@ impl History {
         Self(changes)
     }
 
+    /// How often any of these noted that another of them was gone.
+    pub(crate) fn removals(&self, among: &BTreeSet<usize>) -> usize {
+        let is_it = |change: &&Change| {
+            change.seen == Seen::Gone && among.contains(&change.observer) && among.contains(&change.subject)
+        };
+        self.0.iter().filter(is_it).count()
+    }
+
     /// When any of `observers` first noted that it saw `subject` so.
     pub(crate) fn first(
         &self,
@@ -212,6 +220,8 @@ mod tests {
             change(110, 1, 6, Seen::Suspect),
             change(210, 1, 7, Seen::Gone),
         ]);
+        assert_eq!(history.removals(&hosts(&[1, 2, 3])), 0, "who is gone is none of them");
+        assert_eq!(history.removals(&hosts(&[1, 7])), 1);
         let first = |observers: &[usize], seen| history.first(WINDOW, &hosts(observers), 7, seen);
         assert_eq!(first(&[1, 2, 3], Seen::Suspect), Some(120));
         assert_eq!(first(&[1, 2], Seen::Suspect), Some(150));

@@ -70,7 +70,8 @@ impl Wishes {
 /// Plays what `arguments` name.
 ///
 /// # Errors
-/// If something cannot be played, or a real median is too far from the simulated one.
+/// If something cannot be played, an agent that was well was held Down, or a real median is too far from the simulated
+/// one.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let wishes = Wishes::read(arguments)?;
     let scenarios: Vec<Scenario> =
@@ -108,6 +109,17 @@ fn play_all(wishes: &Wishes, scenarios: &[Scenario], program: &Path) -> Result<V
             eprintln!("chaos: {}: run {run} of {}, {} agents", scenario.name, wishes.runs, wishes.nodes);
             let played = play::play(scenario, program, run, &stop)
                 .with_context(|| format!("{}: run {run}", scenario.name))?;
+            // Each side of a cut rightly holds the other to be gone.
+            if played.cuts.is_empty() {
+                let removed = played.history.removals(&played.observers);
+                eprintln!("chaos:   unharmed agents held Down by each other: {removed}");
+                if removed > 0 {
+                    bail!(
+                        "{}: run {run}: agents that were well were held Down {removed} times",
+                        scenario.name
+                    );
+                }
+            }
             for figure in figures_of(scenario) {
                 let value = measure(figure, &played);
                 eprintln!("chaos:   {}: {value:.3} s", figure.says());

@@ -1,0 +1,152 @@
+//! An agent's DNS alone, for measuring: the shipped path, limits and counters with it, over a generated catalogue.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ringmesh_dns::hot;
+use ringmesh_dns::zone::ZoneConfig;
+use ringmesh_types::body::EndpointHealth;
+use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
+use ringmesh_types::name::{NameError, NodeName, ServiceName};
+use ringmesh_types::service::{Endpoint, HealthState, Instance, Transport};
+use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView, Snapshot};
+use ringmesh_types::time::WallTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::dns_server::{self, DnsHandler};
+
+/// The domain that is answered for.
+pub const DOMAIN: &str = "voip.mesh.test";
+/// Services at most.
+pub const SERVICES_MAX: usize = 10_000;
+/// Targets of each service at most.
+pub const TARGETS_MAX: usize = 200;
+
+/// What to serve, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct BenchZone {
+    /// Services: `svc001` and so on, each with SIP over UDP.
+    pub services: usize,
+    /// Targets of each. The last one is in another zone, with twice the weight.
+    pub targets: usize,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How many threads answer over UDP.
+    pub threads: usize,
+}
+
+/// A bench zone that is served until it is shut down.
+pub struct Served {
+    /// Where.
+    pub addr: SocketAddr,
+    /// Bytes of its encoded records.
+    pub zone_bytes: usize,
+    /// Ends when it was shut down.
+    pub ended: tokio::task::JoinHandle<()>,
+}
+
+/// Serves until `shutdown`.
+///
+/// # Errors
+/// If the address cannot be bound, or the system gives no threads.
+pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result<Served> {
+    let service: ServiceName = "svc001".parse().map_err(io::Error::other)?;
+    let config = Arc::new(ZoneConfig::new(DOMAIN, 60, 60, service).map_err(io::Error::other)?);
+    let snapshot = snapshot(bench).map_err(io::Error::other)?;
+    let zone = hot::Zone::new(config.clone(), &snapshot);
+    let zone_bytes = zone.heap_bytes();
+    let (snapshot, zone) = (Arc::new(ArcSwap::from_pointee(snapshot)), Arc::new(ArcSwap::from_pointee(zone)));
+    let is_allowed = Arc::new(|from: IpAddr| from.is_loopback());
+    let handler = DnsHandler::new(snapshot, zone, config, is_allowed, rand::random());
+    let sockets = dns_server::bind(bench.listen, bench.threads).await.map_err(io::Error::other)?;
+    let addr = sockets.addr;
+    let ended = tokio::spawn(dns_server::serve(sockets, &handler, shutdown)?);
+    Ok(Served { addr, zone_bytes, ended })
+}
+
+fn snapshot(bench: &BenchZone) -> Result<Snapshot, NameError> {
+    let local = Arc::new(member("local", "a", vec![IpAddr::from([127, 0, 0, 1])])?);
+    let mut members = BTreeMap::from([(local.name.clone(), Arc::clone(&local))]);
+    let mut services = BTreeMap::new();
+    let mut hosts: BTreeMap<IpAddr, Vec<NodeName>> = BTreeMap::new();
+    for number in 1..=bench.services {
+        let name: ServiceName = format!("svc{number:03}").parse()?;
+        let mut instances = Vec::new();
+        for target in 1..=bench.targets {
+            let is_last = target == bench.targets && target > 1;
+            let addresses = addresses(number, target);
+            let zone = if is_last { "b" } else { "a" };
+            let member = Arc::new(member(&format!("n{number}-{target}"), zone, addresses.to_vec())?);
+            for address in addresses {
+                hosts.entry(address).or_default().push(member.name.clone());
+            }
+            members.insert(member.name.clone(), Arc::clone(&member));
+            let endpoint = Endpoint {
+                protocol: "sip".parse()?,
+                transport: Transport::Udp,
+                address: addresses[0],
+                port: 5_060,
+            };
+            let instance = Instance {
+                id: format!("{name}-{target}").parse()?,
+                service: name.clone(),
+                endpoints: vec![endpoint],
+                weight: if is_last { 100 } else { 50 },
+                tags: Vec::new(),
+                is_draining: false,
+            };
+            let passing = EndpointHealth { state: HealthState::Passing, since: WallTime::default() };
+            instances.push(InstanceView {
+                instance: Arc::new(instance),
+                member,
+                health: vec![passing],
+                is_draining: false,
+            });
+        }
+        services.insert(name.clone(), Arc::new(ServiceView { name, instances }));
+    }
+    Ok(Snapshot {
+        serial: 1,
+        cluster: "bench".parse()?,
+        local,
+        members,
+        services,
+        hosts: Arc::new(hosts),
+        made: WallTime::default(),
+    })
+}
+
+/// The addresses of a target, in both families.
+fn addresses(service: usize, target: usize) -> [IpAddr; 2] {
+    let [.., one, two, three] = u32::try_from(service * 256 + target).unwrap_or(u32::MAX).to_be_bytes();
+    let words = [0xfd00, 0x10, u16::from_be_bytes([one, two]), 0, 0, 0, 0, u16::from(three)];
+    [Ipv4Addr::new(10, one, two, three).into(), Ipv6Addr::from(words).into()]
+}
+
+fn member(name: &str, zone: &str, addresses: Vec<IpAddr>) -> Result<MemberView, NameError> {
+    let name: NodeName = name.parse()?;
+    let cluster = "bench".parse()?;
+    Ok(MemberView {
+        demoted: None,
+        identity: Identity {
+            id: NodeId::derive(&cluster, &name),
+            epoch: Epoch(1),
+            revival: 0,
+            addr: MeshAddr::from(SocketAddr::new(addresses[0], 7_300)),
+        },
+        is_self: name.as_str() == "local",
+        name,
+        zone: zone.parse()?,
+        region: "r".parse()?,
+        addresses,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: MemberState::Alive,
+        since: WallTime::default(),
+        cause: "it is generated".into(),
+        incarnation: 0,
+        clash: None,
+    })
+}
