@@ -127,6 +127,12 @@ impl DnsHandler {
         (self.shared.is_allowed)(from)
     }
 
+    /// A response could not be sent.
+    pub(crate) fn on_unsent(&self, error: &dyn core::fmt::Display) {
+        increment(&self.stats().unsent);
+        debug!(%error, "dns response not sent");
+    }
+
     fn draw(&self) -> u64 {
         mix(self.shared.draws.fetch_add(1, Ordering::Relaxed))
     }
@@ -195,8 +201,7 @@ impl RequestHandler for DnsHandler {
             match response_handle.send_response(written).await {
                 Ok(info) => info,
                 Err(error) => {
-                    increment(&self.shared.stats.unsent);
-                    debug!(%error, "dns response not sent");
+                    self.on_unsent(&error);
                     ResponseInfo::from(Header {
                         metadata: response.metadata,
                         counts: HeaderCounts::default(),

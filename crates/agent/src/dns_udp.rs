@@ -166,8 +166,7 @@ fn answer_unusual(handler: &DnsHandler, waiting: &Receiver<Unusual>) {
             None => socket.send_to(&response, &SockAddr::from(from)).map(drop),
         };
         if let Err(error) = sent {
-            handler.stats().unsent.fetch_add(1, Ordering::Relaxed);
-            debug!(%error, "dns response not sent");
+            handler.on_unsent(&error);
         }
     }
 }
@@ -209,7 +208,6 @@ struct Counts {
     nxdomain: u64,
     dropped: u64,
     unanswered: u64,
-    unsent: u64,
 }
 
 impl Counts {
@@ -221,7 +219,6 @@ impl Counts {
             (self.nxdomain, &stats.nxdomain),
             (self.dropped, &stats.dropped),
             (self.unanswered, &stats.unanswered),
-            (self.unsent, &stats.unsent),
         ];
         for (count, counter) in counters {
             if count > 0 {
@@ -264,12 +261,13 @@ impl Worker {
             }
             let mut counts = Counts::default();
             self.answer(&mut buffers, &mut counts);
-            counts.unsent += match buffers.answered.len() {
-                0 => 0,
+            // Before it is sent: whoever has a response finds it counted.
+            counts.add_to(&self.handler);
+            match buffers.answered.len() {
+                0 => {}
                 1..=BATCH_SMALL => self.send::<BATCH_SMALL>(&buffers),
                 _ => self.send::<BATCH>(&buffers),
-            };
-            counts.add_to(&self.handler);
+            }
         }
     }
 
@@ -343,8 +341,8 @@ impl Worker {
         None
     }
 
-    /// Sends the responses. Gives back how many could not be.
-    fn send<const COUNT: usize>(&self, buffers: &Buffers) -> u64 {
+    /// Sends the responses.
+    fn send<const COUNT: usize>(&self, buffers: &Buffers) {
         let answered = &buffers.answered;
         let slices: [_; COUNT] = core::array::from_fn(|index| {
             let length = answered.get(index).map_or(0, |(length, _)| *length);
@@ -361,20 +359,17 @@ impl Worker {
             }
         });
         let mut waiting = &mut messages[..answered.len()];
-        let mut unsent = 0;
         while !waiting.is_empty() {
             let gone = match rustix::net::sendmmsg(self.socket.as_fd(), waiting, SendFlags::empty()) {
                 Ok(sent) => sent.max(1),
                 Err(rustix::io::Errno::INTR) => 0,
                 Err(error) => {
-                    debug!(%error, "dns response not sent");
-                    unsent += 1;
+                    self.handler.on_unsent(&error);
                     1
                 }
             };
             waiting = &mut waiting[gone..];
         }
-        unsent
     }
 
     fn run_singly(mut self) {
@@ -405,13 +400,12 @@ impl Worker {
             let zone = handler.zone();
             let answered =
                 self.answer_one(&zone, &request[..length], from, Some(asked), &mut response, &mut counts);
+            counts.add_to(&self.handler);
             if let Some(length) = answered
                 && let Err(error) = send_from(&self.socket, asked, &response[..length], from)
             {
-                debug!(%error, "dns response not sent");
-                counts.unsent += 1;
+                self.handler.on_unsent(&error);
             }
-            counts.add_to(&self.handler);
         }
     }
 }

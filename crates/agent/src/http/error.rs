@@ -1,7 +1,7 @@
 //! Errors as `{"error", "detail"}` with the status that fits.
 
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use ringmesh_node::io::{CommandError, CommandErrorKind};
@@ -22,6 +22,13 @@ impl ApiError {
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid request", detail.into())
+    }
+
+    /// A query that cannot be read: `serde` says which key and why, `allowed` what there is to write.
+    pub(crate) fn query(rejection: &QueryRejection, allowed: &str) -> Self {
+        let text = rejection.body_text();
+        let why = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+        Self::invalid(format!("{why}: write {allowed}"))
     }
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {

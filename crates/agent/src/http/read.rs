@@ -136,7 +136,7 @@ pub(super) async fn service(
     filters: Result<Query<Filters>, axum::extract::rejection::QueryRejection>,
 ) -> Answer {
     let Path(name) = name.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
-    let Query(filters) = filters.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(filters) = filters.map_err(|rejection| ApiError::query(&rejection, "health, zone or tag"))?;
     let field = |field: &str, why: &dyn std::fmt::Display| ApiError::invalid(format!("{field}: {why}"));
     let name: ServiceName = name.parse().map_err(|error| field("name", &error))?;
     let health: Option<HealthState> = filters
@@ -206,7 +206,8 @@ pub(super) async fn explain(
     State(api): State<Arc<Api>>,
     question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Explanation>, ApiError> {
-    let Query(question) = question.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(question) =
+        question.map_err(|rejection| ApiError::query(&rejection, "name=NAME and perhaps type=TYPE"))?;
     let snapshot = api.published.snapshot.load();
     explain::explain(&api.zone, &snapshot, &question.name, question.qtype.as_deref())
         .map(Json)
@@ -225,7 +226,7 @@ pub(super) async fn doctor(
     State(api): State<Arc<Api>>,
     whom: Result<Query<Whom>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Examination>, ApiError> {
-    let Query(whom) = whom.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(whom) = whom.map_err(|rejection| ApiError::query(&rejection, "all=true, or nothing"))?;
     let scope = if whom.all { Scope::All } else { Scope::Usual };
     api.doctor
         .examine(scope)
@@ -247,7 +248,8 @@ pub(super) async fn events(
     State(api): State<Arc<Api>>,
     since: Result<Query<Since>, axum::extract::rejection::QueryRejection>,
 ) -> Answer {
-    let Query(since) = since.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(since) =
+        since.map_err(|rejection| ApiError::query(&rejection, "since and limit as whole numbers"))?;
     let events = api.recorder.since(since.since, since.limit.unwrap_or(usize::MAX));
     Ok(Json(json!(events)))
 }
@@ -269,7 +271,8 @@ pub(super) async fn presence(
     State(api): State<Arc<Api>>,
     follow: Result<Query<Follow>, axum::extract::rejection::QueryRejection>,
 ) -> Answer {
-    let Query(follow) = follow.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(follow) = follow
+        .map_err(|rejection| ApiError::query(&rejection, "since as a whole number, wait_s from 0 to 60"))?;
     let wait = Duration::from_secs(follow.wait_s);
     if wait > FOLLOW_MAX {
         return Err(ApiError::invalid(format!("wait_s: {} is not allowed: 0 to 60", follow.wait_s)));

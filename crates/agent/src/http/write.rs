@@ -70,7 +70,8 @@ pub(super) async fn register(
     options: Result<Query<RegisterOptions>, axum::extract::rejection::QueryRejection>,
     body: Body,
 ) -> Done {
-    let Query(options) = options.map_err(|rejection| ApiError::invalid(rejection.body_text()))?;
+    let Query(options) =
+        options.map_err(|rejection| ApiError::query(&rejection, "replace=true, or nothing"))?;
     let registration: RawRegistration = read(body)?;
     let on_conflict = if options.replace { OnConflict::Replace } else { OnConflict::Refuse };
     call(&api, Command::Register { registration, on_conflict }).await

@@ -3,6 +3,7 @@
 
 mod offline;
 
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap::Args;
 use ringmesh_agent::client;
 use serde_json::{Value, json};
 
+use crate::agent::{environment, read};
 use crate::api::{body_of, items, text, unreachable};
 use crate::table::{Table, print_line};
 use crate::{Ask, Failure, Outcome};
@@ -25,21 +27,40 @@ pub(crate) struct DoctorArgs {
     /// Examine every member, at most 1,024, and not just seeds and some members.
     #[arg(long)]
     all: bool,
-    /// The agent's configuration, to check if the agent does not answer.
+    /// The agent's configuration: the agent is asked where it listens, and if it does not answer the file is checked.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    #[command(flatten)]
-    ask: Ask,
+    /// The agent's HTTP address; default that of the configuration, or 127.0.0.1:8500.
+    #[arg(long, env = "RINGMESH_HTTP", value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where an agent listens unless something else is configured.
+const HTTP_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_500);
+
+impl DoctorArgs {
+    fn ask(&self) -> Ask {
+        let configured = || {
+            let listen = read(self.config.as_ref()?, &environment()).ok()?.http.listen;
+            let ip = if listen.ip().is_unspecified() { HTTP_DEFAULT.ip() } else { listen.ip() };
+            Some(SocketAddr::new(ip, listen.port()))
+        };
+        Ask { http: self.http.or_else(configured).unwrap_or(HTTP_DEFAULT), json: self.json }
+    }
 }
 
 pub(crate) async fn run(args: DoctorArgs) -> Outcome {
     let (path, limit) =
         if args.all { ("/api/v1/doctor?all=true", ALL_WITHIN) } else { ("/api/v1/doctor", USUAL_WITHIN) };
-    match client::ask_patiently(args.ask.http, path, limit).await {
-        Ok(answer) => show(&args.ask, &body_of(&args.ask, answer)?),
+    let ask = args.ask();
+    match client::ask_patiently(ask.http, path, limit).await {
+        Ok(answer) => show(&ask, &body_of(&ask, answer)?),
         Err(error) => {
-            let failure = unreachable(&args.ask, &error);
-            examine_alone(&args, &failure.says).await;
+            let failure = unreachable(&ask, &error);
+            examine_alone(&args, &ask, &failure.says).await;
             Err(failure)
         }
     }
@@ -125,12 +146,12 @@ fn visible(text: &str) -> String {
 }
 
 /// Says what can be said without the agent.
-async fn examine_alone(args: &DoctorArgs, why: &str) {
+async fn examine_alone(args: &DoctorArgs, ask: &Ask, why: &str) {
     let checks = match &args.config {
-        Some(path) => offline::check(path, args.ask.http).await,
+        Some(path) => offline::check(path, ask.http).await,
         None => Vec::new(),
     };
-    if args.ask.json {
+    if ask.json {
         let checks: Vec<Value> = checks.iter().map(offline::Check::to_json).collect();
         print_line(&json!({ "error": "unreachable", "detail": why, "checks": checks }).to_string());
         return;

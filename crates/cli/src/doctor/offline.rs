@@ -32,7 +32,7 @@ impl Check {
             Ok(says) => ("yes", says),
             Err(says) => ("no", says),
         };
-        vec![self.what.to_owned(), is_ok.to_owned(), says.clone()]
+        vec![self.what.to_owned(), is_ok.to_owned(), says.lines().collect::<Vec<_>>().join("; ")]
     }
 
     pub(super) fn to_json(&self) -> Value {
