@@ -1,5 +1,6 @@
 //! What the project does to itself: tests, purity, and what proves the simulator: golden transcripts, bounds, planted bugs
-//! and real agents beside it. And it measures the mesh beside another.
+//! and real agents beside it. And it measures the mesh and its DNS beside
+//! others.
 
 mod bench;
 mod bounds;
@@ -26,7 +27,8 @@ const USAGE: &str = "usage: cargo xtask test [--require-all] | purity | golden |
   bounds [--seeds 32] [--check]   write what was measured beside what is allowed into simulations/README.md
   planted [NAME…] [--json]        plant bugs in a copy of the sources and fail if the simulator misses one
   chaos [--nodes 20] [--runs 3] [--json] [FILE…]   play scenarios with real agents, beside the simulator (root)
-  bench gossip [--nodes 50] [--rounds 3] [--json] [...]   measure real agents and those of Serf in turn (root)";
+  bench gossip [--nodes 50] [--rounds 3] [--json] [...]   measure real agents and those of Serf in turn (root)
+  bench dns [--runs 3] [--seconds 3] [--mix srv] [--json] [...]   measure our DNS and other servers in turn";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -81,16 +81,17 @@ pub(crate) type Samples = BTreeMap<Figure, Vec<f64>>;
 
 /// What values come to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
-    min: f64,
-    med: f64,
-    max: f64,
-    n: usize,
+pub(crate) struct Spread {
+    pub(crate) min: f64,
+    pub(crate) med: f64,
+    pub(crate) max: f64,
+    /// How many there are.
+    pub(crate) n: usize,
 }
 
 impl Spread {
     /// Nothing if there are no values.
-    fn of(values: &[f64]) -> Option<Self> {
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (min, max, n) = (*sorted.first()?, *sorted.last()?, sorted.len());

@@ -6,9 +6,12 @@
 //! * [`round`]: what is done to a cluster, and how long it takes;
 //! * [`counters`]: what it costs meanwhile;
 //! * [`figures`]: what is measured, for people and programs.
+//!
+//! `cargo xtask bench dns` is in [`dns`].
 
 mod cluster;
 mod counters;
+mod dns;
 mod figures;
 mod ours;
 mod round;
@@ -87,9 +90,17 @@ impl Wishes {
 /// # Errors
 /// If something is missing on this machine, or an agent ends that was not killed.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let ["gossip", options @ ..] = arguments else {
-        bail!("{USAGE}");
-    };
+    match arguments {
+        ["gossip", options @ ..] => run_gossip(options),
+        ["dns", options @ ..] => dns::run(options),
+        // What `bench dns` starts of this program.
+        ["dns-echo", rest @ ..] => dns::echo::run(rest),
+        ["dns-load", rest @ ..] => dns::load::run(rest),
+        _ => bail!("usage: cargo xtask bench gossip | dns [OPTION…]"),
+    }
+}
+
+fn run_gossip(options: &[&str]) -> Result<()> {
     let wishes = Wishes::read(options)?;
     check_machine()?;
     let program = wishes.binary.clone().map_or_else(crate::build_release, Ok)?;
