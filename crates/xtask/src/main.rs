@@ -1,6 +1,5 @@
 //! What the project does to itself: tests, purity, and what proves the simulator: golden transcripts, bounds, planted bugs
-//! and real agents beside it. And it measures the mesh and its DNS beside
-//! others.
+//! and real agents beside it. And it measures the mesh and its DNS beside others.
 
 mod bench;
 mod bounds;

@@ -13,8 +13,9 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmm
 
 /// Messages in one system call at most.
 const BATCH: usize = 64;
-/// After a turn with no more than this only so many are asked for.
+/// After a turn with fewer than one of these only so many are asked for: a call for fewer takes less to prepare.
 const BATCH_SMALL: usize = 4;
+const BATCH_MIDDLE: usize = 16;
 /// Bytes of a message at most.
 const BYTES_MAX: usize = 2_048;
 /// Bytes of a header: without one it is no question.
@@ -37,14 +38,14 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
     let mut echo = Echo { socket, length, messages: vec![[0; BYTES_MAX]; BATCH], askers: Vec::new() };
     loop {
-        if echo.askers.len() < BATCH_SMALL {
-            echo.receive::<BATCH_SMALL>(&mut headers)?;
-        } else {
-            echo.receive::<BATCH>(&mut headers)?;
+        match echo.askers.len() {
+            0..BATCH_SMALL => echo.receive::<BATCH_SMALL>(&mut headers)?,
+            BATCH_SMALL..BATCH_MIDDLE => echo.receive::<BATCH_MIDDLE>(&mut headers)?,
+            _ => echo.receive::<BATCH>(&mut headers)?,
         }
         match echo.askers.len() {
-            0 => {}
-            1..=BATCH_SMALL => echo.send::<BATCH_SMALL>()?,
+            ..=BATCH_SMALL => echo.send::<BATCH_SMALL>()?,
+            count if count <= BATCH_MIDDLE => echo.send::<BATCH_MIDDLE>()?,
             _ => echo.send::<BATCH>()?,
         }
     }

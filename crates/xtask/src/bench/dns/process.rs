@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,25 +29,26 @@ const LOG_SHOWN: usize = 2_000;
 pub(crate) struct Process {
     name: String,
     child: Child,
+    log: PathBuf,
 }
 
 impl Process {
-    /// Starts a program on one core. It ends with this program, even if that is killed. It may write to `output` and
-    /// `log`.
+    /// Starts a program on one core. It ends with the thread that calls this, even if that is killed. It may write to
+    /// `output` and to a file `log`.
     pub(crate) fn start(words: &[String], core: usize, output: Stdio, log: &Path) -> Result<Self> {
         let name = words.first().context("a command has a name")?.clone();
-        let log = File::create(log).with_context(|| log.display().to_string())?;
+        let errors = File::create(log).with_context(|| log.display().to_string())?;
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "taskset", "--cpu-list", &core.to_string()])
             .args(words)
             .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(output)
-            .stderr(log)
+            .stderr(errors)
             .process_group(0)
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
-        Ok(Self { name, child })
+        Ok(Self { name, child, log: log.to_owned() })
     }
 
     /// Waits until it has ended by itself. Gives what it printed.
@@ -63,7 +64,7 @@ impl Process {
             output.read_to_string(&mut text)?;
         }
         if !status.success() {
-            bail!("{} ended with {status}", self.name);
+            bail!("{} ended with {status}; its log ends with: {}", self.name, self.log_tail());
         }
         Ok(text)
     }
@@ -73,7 +74,7 @@ impl Process {
         let until = Instant::now() + UP_WITHIN;
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}", self.name);
+                bail!("{} ended with {status}; its log ends with: {}", self.name, self.log_tail());
             }
             // RCODE 0: NSD refuses until it has read the zone.
             if let Some(answer) = ask(port, request).filter(|answer| answer[3] & 0x0f == 0) {
@@ -81,7 +82,13 @@ impl Process {
             }
             stop.wait_until(Instant::now() + LOOK_EVERY)?;
         }
-        bail!("{} did not answer within {} s", self.name, UP_WITHIN.as_secs());
+        let within_s = UP_WITHIN.as_secs();
+        bail!("{} did not answer within {within_s} s; its log ends with: {}", self.name, self.log_tail());
+    }
+
+    fn log_tail(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_SHOWN)..]).trim().to_owned()
     }
 
     /// CPU seconds that it and its children have used.
@@ -110,12 +117,6 @@ impl Drop for Process {
         }
         let _ = self.child.wait();
     }
-}
-
-/// The end of a log.
-pub(crate) fn log_tail(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_SHOWN)..]).trim().to_owned()
 }
 
 /// A port of 127.0.0.1 that is free over UDP and TCP.
