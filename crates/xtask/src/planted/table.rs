@@ -47,8 +47,8 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "refutation-voids-nothing",
         breaks: "Votes against a life that was refuted go on counting.",
         file: "crates/node/src/accusations.rs",
-        find: "if let Some(accusers) = self.suspicions.refute(id, life) {",
-        replace: "if let Some(accusers) = Some(Vec::new()).filter(|_| false) {",
+        find: "let accusers = self.suspicions.refute(id, life);",
+        replace: "let accusers: Option<Vec<NodeId>> = Some(Vec::new()).filter(|_| false);",
     },
     Mutation {
         name: "accusation-kept-private",
