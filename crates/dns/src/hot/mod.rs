@@ -146,6 +146,9 @@ impl Zone {
     fn find(&self, question: &Question<'_>) -> Option<Found<'_>> {
         let (labels, count) = question.labels();
         let kind = question.kind;
+        if ![A, AAAA, SRV, NAPTR].contains(&kind) {
+            return None;
+        }
         match &labels[..count] {
             [] if kind == NAPTR => {
                 let service = self.service(self.config.default_sip_service.as_str());

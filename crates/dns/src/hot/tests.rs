@@ -99,6 +99,8 @@ fn what_is_not_usual_is_left_to_others() {
     for (name, kind) in [
         ("m.test.", RecordType::SOA),
         ("sip", RecordType::ANY),
+        ("nosuch", RecordType::AXFR),
+        ("nosuch", RecordType::TXT),
         ("_udp.sip", RecordType::SRV),
         ("all.sip", RecordType::A),
         ("_sip._udp.sip.fra.zone", RecordType::SRV),
@@ -221,8 +223,10 @@ fn names() -> impl Strategy<Value = String> {
 }
 
 fn kinds() -> impl Strategy<Value = RecordType> {
-    use RecordType::{A, AAAA, ANY, NAPTR, PTR, SOA, SRV, TXT};
-    select(vec![SRV, SRV, SRV, A, A, AAAA, NAPTR, TXT, SOA, PTR, ANY])
+    use RecordType::{A, AAAA, ANY, AXFR, HTTPS, IXFR, NAPTR, NULL, PTR, SOA, SRV, TXT, Unknown};
+    let usual = select(vec![SRV, SRV, SRV, A, A, AAAA, NAPTR]);
+    let others = select(vec![TXT, SOA, PTR, ANY, AXFR, IXFR, HTTPS, NULL, Unknown(41), Unknown(65_280)]);
+    prop_oneof![3 => usual, 1 => others]
 }
 
 proptest! {
