@@ -6,6 +6,7 @@
 //! A response leaves from the address that was asked. On a wildcard address the kernel is asked which one that was, message
 //! by message; a listener on an address of its own does without.
 
+use core::cell::Cell;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -132,7 +133,7 @@ impl Workers {
                 handler: handler.clone(),
                 others: door.clone(),
                 is_stopping: Arc::clone(&is_stopping),
-                draws: rand::random(),
+                draws: Cell::new(rand::random()),
             };
             let work = move || if is_wildcard { worker.run_singly() } else { worker.run_in_batches() };
             threads.push(std::thread::Builder::new().name("dns".to_owned()).spawn(work)?);
@@ -234,7 +235,7 @@ struct Worker {
     handler: DnsHandler,
     others: SyncSender<Unusual>,
     is_stopping: Arc<AtomicBool>,
-    draws: u64,
+    draws: Cell<u64>,
 }
 
 impl Worker {
@@ -242,7 +243,7 @@ impl Worker {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    fn run_in_batches(mut self) {
+    fn run_in_batches(self) {
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
         let mut buffers = Buffers::new();
         while !self.is_stopping() {
@@ -301,10 +302,9 @@ impl Worker {
     }
 
     /// Answers what was received, or hands it on.
-    fn answer(&mut self, buffers: &mut Buffers, counts: &mut Counts) {
+    fn answer(&self, buffers: &mut Buffers, counts: &mut Counts) {
         buffers.answered.clear();
-        let handler = self.handler.clone();
-        let zone = handler.zone();
+        let zone = self.handler.zone();
         for (index, (length, from)) in buffers.received.iter().copied().enumerate() {
             let request = &buffers.requests[index][..length];
             let response = &mut buffers.responses[buffers.answered.len()];
@@ -316,7 +316,7 @@ impl Worker {
 
     /// The length of the response, if it is to be sent from here.
     fn answer_one(
-        &mut self,
+        &self,
         zone: &hot::Zone,
         request: &[u8],
         from: SocketAddr,
@@ -329,9 +329,9 @@ impl Worker {
             counts.unanswered += 1;
             return None;
         }
-        self.draws = self.draws.wrapping_add(1);
+        self.draws.set(self.draws.get().wrapping_add(1));
         let is_allowed = self.handler.is_allowed(from.ip());
-        if is_allowed && let Some(answered) = zone.answer(request, response, mix(self.draws)) {
+        if is_allowed && let Some(answered) = zone.answer(request, response, mix(self.draws.get())) {
             counts.hot += 1;
             counts.nxdomain += u64::from(answered.is_nxdomain);
             return Some(answered.length);
@@ -372,7 +372,7 @@ impl Worker {
         }
     }
 
-    fn run_singly(mut self) {
+    fn run_singly(self) {
         let mut request = [0; REQUEST_BYTES_MAX];
         let mut response = [0; hot::RESPONSE_BYTES_MAX];
         let mut control = nix::cmsg_space!(nix::libc::in_pktinfo, nix::libc::in6_pktinfo);
@@ -396,8 +396,7 @@ impl Worker {
                 }
             };
             let mut counts = Counts::default();
-            let handler = self.handler.clone();
-            let zone = handler.zone();
+            let zone = self.handler.zone();
             let answered =
                 self.answer_one(&zone, &request[..length], from, Some(asked), &mut response, &mut counts);
             counts.add_to(&self.handler);

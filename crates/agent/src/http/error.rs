@@ -51,12 +51,7 @@ impl From<CommandError> for ApiError {
 impl From<BytesRejection> for ApiError {
     fn from(rejection: BytesRejection) -> Self {
         let status = rejection.status();
-        let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
-            format!("a body may have {} bytes", ringmesh_types::limits::HTTP_BODY_BYTES_MAX)
-        } else {
-            rejection.body_text()
-        };
-        Self::new(status, "the body cannot be read", detail)
+        Self::new(status, "the body cannot be read", rejection.body_text())
     }
 }
 
