@@ -29,6 +29,7 @@ use crate::clock::{Clock, wall_now};
 use crate::config::{Cidr, Config, DeclaredService, Seed};
 use crate::disk::{self, Remembered, Store, StoreError};
 use crate::dns_server::{self, DnsHandler};
+use crate::dns_zone;
 use crate::doctor::{self, Answerer, Caller, Doctor};
 use crate::driver::{self, Driver, Published, all_stats};
 use crate::events::Recorder;
@@ -134,6 +135,7 @@ pub async fn run(
         turns: AtomicU64::new(0),
         turn_us_max: AtomicU64::new(0),
     });
+    let zone_bell = dns_zone::start(snapshot.clone(), zone.clone())?;
     let gate_stats = Arc::new(GateStats::default());
     let gate_thread = {
         let stats = gate_stats.clone();
@@ -198,6 +200,7 @@ pub async fn run(
         bulk,
         calls,
         stop,
+        zone_bell,
         published,
         recorder,
         followers,

@@ -15,6 +15,7 @@ use ringmesh_types::time::Instant;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::{Clock, wall_now};
+use crate::dns_zone::Bell;
 use crate::events::Recorder;
 use crate::followers::Followers;
 use crate::mesh::Mesh;
@@ -65,7 +66,7 @@ impl Handle {
 pub struct Published {
     /// The read model.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// What the usual DNS questions are answered from: the same, encoded.
+    /// What the usual DNS questions are answered from: the same, encoded, or the one before it for a moment.
     pub zone: Arc<ArcSwap<hot::Zone>>,
     /// The node's counters, as of a second ago at most.
     pub stats: ArcSwap<AllStats>,
@@ -94,6 +95,7 @@ pub(crate) struct Driver {
     pub(crate) calls: mpsc::Receiver<Call>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) published: Arc<Published>,
+    pub(crate) zone_bell: Bell,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) followers: Arc<Followers>,
     pub(crate) waiting: HashMap<Ticket, oneshot::Sender<Result<String, CommandError>>>,
@@ -199,9 +201,8 @@ impl Driver {
 
     fn publish(&mut self, now: Instant) {
         self.is_view_dirty = false;
-        let snapshot = self.node.snapshot(now);
-        self.published.zone.store(Arc::new(self.published.zone.load().follow(&snapshot)));
-        self.published.snapshot.store(snapshot);
+        self.published.snapshot.store(self.node.snapshot(now));
+        self.zone_bell.ring();
         self.published.root.store(self.node.root_digest(), Ordering::Relaxed);
         self.published.documents.store(self.node.documents() as u64, Ordering::Relaxed);
         let took = self.clock.now().since(now);

@@ -8,6 +8,7 @@ pub mod config;
 pub mod disk;
 pub mod dns_server;
 mod dns_udp;
+mod dns_zone;
 pub mod doctor;
 pub mod driver;
 pub mod events;

@@ -1,7 +1,9 @@
 //! The records of one service as they are sent, made when something about it changes and copied for every question.
 
 use core::net::IpAddr;
+use core::ops::Deref;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ringmesh_types::name::ProtocolName;
 use ringmesh_types::service::Transport;
@@ -44,7 +46,7 @@ pub(super) struct Service {
 struct Srv {
     protocol: Option<ProtocolName>,
     transport: Transport,
-    choice: Choice,
+    choice: Arc<Choice>,
 }
 
 /// Records to choose from, by class of priority, the first class first.
@@ -53,8 +55,8 @@ pub(super) struct Choice {
     pub(super) classes: Vec<Class>,
     bytes: Vec<u8>,
     records: Vec<Encoded>,
-    /// What goes with records of each host.
-    glue: Vec<Vec<u8>>,
+    /// The hosts that records are about.
+    hosts: Vec<IpAddr>,
 }
 
 /// Records of one priority.
@@ -67,9 +69,9 @@ pub(super) struct Class {
 
 #[derive(Debug, Clone, Copy)]
 struct Encoded {
-    from: usize,
-    to: usize,
-    host: usize,
+    from: u32,
+    to: u32,
+    host: u32,
 }
 
 impl Service {
@@ -79,14 +81,18 @@ impl Service {
             .flat_map(|endpoint| [None, Some(&endpoint.protocol)].map(|one| (one, endpoint.transport)))
             .collect();
         let encoder = Encoder { config, domain, snapshot, view };
-        let srv = |(protocol, transport): (Option<&ProtocolName>, Transport)| {
-            let protocol = protocol.cloned();
-            let choice = encoder.srv(protocol.clone(), transport);
-            Srv { protocol, transport, choice }
-        };
+        let mut srv: Vec<Srv> = Vec::new();
+        for (protocol, transport) in &kinds {
+            // Where all speak the same, whatever they speak is that.
+            let protocols = kinds.iter().filter(|(_, other)| other == transport).count() - 1;
+            let same = srv.iter().find(|other| protocols == 1 && other.transport == *transport);
+            let choice = same.map(|other| Arc::clone(&other.choice));
+            let choice = choice.unwrap_or_else(|| Arc::new(encoder.srv(protocol.cloned(), *transport)));
+            srv.push(Srv { protocol: protocol.cloned(), transport: *transport, choice });
+        }
         Self {
             is_there: !kinds.is_empty(),
-            srv: kinds.into_iter().map(srv).collect(),
+            srv,
             v4: encoder.addresses(IpAddr::is_ipv4),
             v6: encoder.addresses(IpAddr::is_ipv6),
             naptr: encoder.naptr(),
@@ -99,13 +105,16 @@ impl Service {
         let is_it = |srv: &&Srv| {
             srv.transport == transport && srv.protocol.as_ref().map(ProtocolName::as_str) == protocol
         };
-        self.srv.iter().find(is_it).map(|srv| &srv.choice)
+        self.srv.iter().find(is_it).map(|srv| &*srv.choice)
     }
 
     /// Bytes on the heap, about.
     pub(super) fn bytes(&self) -> usize {
-        let choices = self.srv.iter().map(|srv| &srv.choice).chain([&self.v4, &self.v6, &self.naptr]);
-        choices.map(Choice::heap_bytes).sum()
+        let is_first = |index: usize| {
+            !self.srv[..index].iter().any(|before| Arc::ptr_eq(&before.choice, &self.srv[index].choice))
+        };
+        let srv = (0..self.srv.len()).filter(|index| is_first(*index)).map(|index| &*self.srv[index].choice);
+        srv.chain([&self.v4, &self.v6, &self.naptr]).map(Choice::heap_bytes).sum()
     }
 }
 
@@ -113,17 +122,12 @@ impl Choice {
     /// A record as it is sent.
     pub(super) fn record(&self, place: usize) -> &[u8] {
         let Encoded { from, to, .. } = self.records[place];
-        &self.bytes[from..to]
+        &self.bytes[from as usize..to as usize]
     }
 
     /// Which host a record is about.
-    pub(super) fn host(&self, place: usize) -> usize {
-        self.records[place].host
-    }
-
-    /// What goes with records of a host: an address record whose owner, a pointer, is still to be written.
-    pub(super) fn glue(&self, host: usize) -> &[u8] {
-        &self.glue[host]
+    pub(super) fn host(&self, place: usize) -> IpAddr {
+        self.hosts[self.records[place].host as usize]
     }
 
     /// How many records there are.
@@ -132,15 +136,24 @@ impl Choice {
     }
 
     fn push(&mut self, host: usize, record: &[u8]) {
-        let from = self.bytes.len();
+        let number =
+            |number: usize| u32::try_from(number).expect("one service has less than 4 GiB of records");
+        let from = number(self.bytes.len());
         self.bytes.extend_from_slice(record);
-        self.records.push(Encoded { from, to: self.bytes.len(), host });
+        self.records.push(Encoded { from, to: number(self.bytes.len()), host: number(host) });
+    }
+
+    /// Gives back what was taken in reserve.
+    fn shrunk(mut self) -> Self {
+        self.bytes.shrink_to_fit();
+        self.records.shrink_to_fit();
+        self.hosts.shrink_to_fit();
+        self
     }
 
     fn heap_bytes(&self) -> usize {
         let record = size_of::<Encoded>() + size_of::<u64>();
-        let glue: usize = self.glue.iter().map(|glue| glue.len() + size_of::<Vec<u8>>()).sum();
-        self.bytes.len() + self.records.len() * record + glue
+        self.bytes.len() + self.records.len() * record + self.hosts.len() * size_of::<IpAddr>()
     }
 }
 
@@ -160,14 +173,13 @@ impl Encoder<'_> {
     fn srv(&self, protocol: Option<ProtocolName>, transport: Transport) -> Choice {
         let candidates = self.candidates(&Filter { protocol, transport: Some(transport), zone: None });
         let targets = selection::distinct(&candidates, |one| one.endpoint.socket_addr());
-        let mut hosts: Vec<IpAddr> = Vec::new();
         let mut places = std::collections::BTreeMap::new();
         let mut choice = Choice { classes: classes(&targets), ..Choice::default() };
         for target in &targets {
             let address = target.endpoint.address;
             let host = *places.entry(address).or_insert_with(|| {
-                hosts.push(address);
-                hosts.len() - 1
+                choice.hosts.push(address);
+                choice.hosts.len() - 1
             });
             let (priority, weight) = target.served().unwrap_or_default();
             let mut data = Vec::new();
@@ -179,8 +191,7 @@ impl Encoder<'_> {
             data.extend_from_slice(self.domain);
             choice.push(host, &self.record(SRV, &data));
         }
-        choice.glue = hosts.into_iter().map(|host| self.address(host)).collect();
-        choice
+        choice.shrunk()
     }
 
     fn addresses(&self, is_wanted: impl Fn(&IpAddr) -> bool) -> Choice {
@@ -190,9 +201,9 @@ impl Encoder<'_> {
         selection::drop_last(&mut hosts);
         let mut choice = Choice { classes: classes(&hosts), ..Choice::default() };
         for host in &hosts {
-            choice.push(0, &self.address(host.endpoint.address));
+            choice.push(0, &address(host.endpoint.address, self.config.ttl.max(1)));
         }
-        choice
+        choice.shrunk()
     }
 
     /// RFC 3263, 4.1; all records are given, in this order.
@@ -220,13 +231,6 @@ impl Encoder<'_> {
         choice
     }
 
-    fn address(&self, address: IpAddr) -> Vec<u8> {
-        match address {
-            IpAddr::V4(v4) => self.record(A, &v4.octets()),
-            IpAddr::V6(v6) => self.record(AAAA, &v6.octets()),
-        }
-    }
-
     fn record(&self, kind: u16, data: &[u8]) -> Vec<u8> {
         record(kind, self.config.ttl.max(1), data)
     }
@@ -244,6 +248,36 @@ pub(super) const fn fixed_part(kind: u16, ttl: u32, length: u16) -> [u8; FIXED_B
     let ([kind_high, kind_low], [high, low]) = (kind.to_be_bytes(), length.to_be_bytes());
     let [one, two, three, four] = ttl.to_be_bytes();
     [owner_high, owner_low, kind_high, kind_low, class_high, class_low, one, two, three, four, high, low]
+}
+
+/// The address record of a host; nothing is taken from the heap.
+pub(super) fn address(address: IpAddr, ttl: u32) -> AddressRecord {
+    let (kind, octets, length) = match address {
+        IpAddr::V4(v4) => {
+            let mut octets = [0; 16];
+            octets[..4].copy_from_slice(&v4.octets());
+            (A, octets, 4)
+        }
+        IpAddr::V6(v6) => (AAAA, v6.octets(), 16),
+    };
+    let mut bytes = [0; FIXED_BYTES + 16];
+    bytes[..FIXED_BYTES].copy_from_slice(&fixed_part(kind, ttl, length));
+    bytes[FIXED_BYTES..].copy_from_slice(&octets);
+    AddressRecord { bytes, length: FIXED_BYTES + usize::from(length) }
+}
+
+/// An address record as it is sent.
+pub(super) struct AddressRecord {
+    bytes: [u8; FIXED_BYTES + 16],
+    length: usize,
+}
+
+impl Deref for AddressRecord {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// A label, or a character string, which are the same on the wire (RFC 1035 3.1 and 3.3).

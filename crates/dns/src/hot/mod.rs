@@ -27,7 +27,7 @@ use crate::lookup::ADDRESSES_MAX;
 use crate::records;
 use crate::urn::{DRAWN_MAX, SplitMix};
 use crate::zone::ZoneConfig;
-use encoded::{A, AAAA, Choice, FIXED_BYTES, NAPTR, SRV, Service, TARGET_AT, fixed_part, push_label, record};
+use encoded::{A, AAAA, Choice, NAPTR, SRV, Service, TARGET_AT, address, push_label, record};
 use question::{HEADER_BYTES, OPT_BYTES, Question};
 
 const SOA: u16 = 6;
@@ -127,11 +127,14 @@ impl Zone {
         let question = Question::read(request, &self.domain)?;
         let found = self.find(&question)?;
         let mut writer = Writer::begin(response, &question)?;
+        let ttl = self.config.ttl.max(1);
         match found {
-            Found::Targets(choice) => writer.targets(choice, self.config.targets_max, draw)?,
+            Found::Targets(choice) => writer.targets(choice, self.config.targets_max, draw, ttl)?,
             Found::Addresses(choice) => writer.chosen(choice, ADDRESSES_MAX, draw)?,
             Found::All(choice) => writer.all(choice)?,
-            Found::Address(address) => writer.address(address, self.config.ttl.max(1))?,
+            Found::Address(host) => {
+                writer.push(0, &address(host, ttl))?;
+            }
             Found::NoData | Found::Nothing => {}
         }
         let is_nxdomain = matches!(found, Found::Nothing);
@@ -316,7 +319,7 @@ impl<'a> Writer<'a> {
     }
 
     /// As many of the drawn targets as fit, then as many of their addresses as fit. `None` if not even one does.
-    fn targets(&mut self, choice: &Choice, max: usize, draw: u64) -> Option<()> {
+    fn targets(&mut self, choice: &Choice, max: usize, draw: u64, ttl: u32) -> Option<()> {
         let (drawn, count) = draw_from(choice, max, draw);
         let mut places = [0; DRAWN_MAX];
         let mut placed = 0;
@@ -335,7 +338,7 @@ impl<'a> Writer<'a> {
             if drawn[..number].iter().any(|before| choice.host(*before) == host) {
                 continue;
             }
-            let Some(at) = self.push(2, choice.glue(host)) else {
+            let Some(at) = self.push(2, &address(host, ttl)) else {
                 break;
             };
             self.point(at, u16::try_from(places[number] + TARGET_AT).ok()?);
@@ -353,22 +356,6 @@ impl<'a> Writer<'a> {
     /// All records, or `None` if they do not fit.
     fn all(&mut self, choice: &Choice) -> Option<()> {
         (0..choice.len()).try_for_each(|place| self.push(0, choice.record(place)).map(drop))
-    }
-
-    fn address(&mut self, address: IpAddr, ttl: u32) -> Option<()> {
-        let mut bytes = [0; FIXED_BYTES + 16];
-        let (kind, length) = match address {
-            IpAddr::V4(v4) => {
-                bytes[FIXED_BYTES..FIXED_BYTES + 4].copy_from_slice(&v4.octets());
-                (A, 4)
-            }
-            IpAddr::V6(v6) => {
-                bytes[FIXED_BYTES..].copy_from_slice(&v6.octets());
-                (AAAA, 16)
-            }
-        };
-        bytes[..FIXED_BYTES].copy_from_slice(&fixed_part(kind, ttl, length));
-        self.push(0, &bytes[..FIXED_BYTES + usize::from(length)]).map(drop)
     }
 
     fn nothing(&mut self, soa: &Soa, domain_at: u16) -> Option<()> {
