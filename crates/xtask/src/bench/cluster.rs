@@ -32,6 +32,8 @@ struct Heard {
     said: Said,
     /// Which life of that agent it was, the first being 1.
     life: u32,
+    /// How it was said.
+    line: String,
 }
 
 /// An agent that runs; killed with this.
@@ -49,8 +51,9 @@ impl Drop for Running {
 #[derive(Default)]
 struct Agent {
     running: Option<Running>,
-    /// How often it was started.
+    /// How often it was started, and when last.
     life: u32,
+    started: Option<Instant>,
     /// Of whom it said in this life that they are there, and not that they are dead.
     joined: BTreeSet<usize>,
 }
@@ -97,12 +100,13 @@ impl<'a> Cluster<'a> {
             .spawn()
             .with_context(|| format!("{} cannot be started", self.system.name()))?;
         let life = self.agents[agent].life + 1;
-        self.agents[agent] = Agent { running: Some(Running(child)), life, joined: BTreeSet::new() };
+        let (running, started) = (Some(Running(child)), Some(Instant::now()));
+        self.agents[agent] = Agent { running, life, started, joined: BTreeSet::new() };
         let (read, outbox) = (self.system.reader(), self.outbox.clone());
         let hear = move || {
-            follow(reader, read, &mut |at, said| {
+            follow(reader, read, &mut |at, said, line| {
                 // Nobody hears it any more once the cluster is gone.
-                let _ = outbox.send(Heard { at, observer: agent, said, life });
+                let _ = outbox.send(Heard { at, observer: agent, said, life, line: line.to_owned() });
             });
         };
         thread::Builder::new().name(name(agent)).spawn(hear)?;
@@ -217,8 +221,13 @@ impl<'a> Cluster<'a> {
                 self.agents[heard.observer].joined.insert(*subject);
             }
             Said::Failed(subject) => {
-                if is_running(*subject) {
-                    self.falsely_removed.insert(*subject);
+                if is_running(*subject) && self.falsely_removed.insert(*subject) {
+                    let since = self.agents[*subject].started.map(|started| heard.at.duration_since(started));
+                    let (observer, subject) = (name(heard.observer), name(*subject));
+                    eprintln!(
+                        "bench:   {observer} removes {subject}, which runs since {since:.1?}: {}",
+                        heard.line
+                    );
                 }
                 self.agents[heard.observer].joined.remove(subject);
             }
@@ -231,16 +240,16 @@ impl<'a> Cluster<'a> {
 }
 
 /// Reads a log to its end.
-fn follow(log: PipeReader, read: fn(&str) -> Option<Said>, tell: &mut dyn FnMut(Instant, Said)) {
+fn follow(log: PipeReader, read: fn(&str) -> Option<Said>, tell: &mut dyn FnMut(Instant, Said, &str)) {
     let mut last = String::new();
     for line in BufReader::new(log).split(b'\n').map_while(Result::ok) {
         let at = Instant::now();
         last = String::from_utf8_lossy(&line).into_owned();
         if let Some(said) = read(&last) {
-            tell(at, said);
+            tell(at, said, &last);
         }
     }
-    tell(Instant::now(), Said::Ended(last));
+    tell(Instant::now(), Said::Ended(last.clone()), &last);
 }
 
 #[cfg(test)]
@@ -254,7 +263,7 @@ mod tests {
         writer.write_all(b"3\nno number\n\xff4\nlast").expect("the pipe takes it");
         drop(writer);
         let mut said = Vec::new();
-        follow(reader, |line| line.parse().ok().map(Said::Failed), &mut |_, what| said.push(what));
+        follow(reader, |line| line.parse().ok().map(Said::Failed), &mut |_, what, _| said.push(what));
         assert_eq!(said, [Said::Failed(3), Said::Ended("last".to_owned())]);
     }
 }
