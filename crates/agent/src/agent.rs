@@ -150,7 +150,14 @@ pub async fn run(
     let disk_thread = std::thread::Builder::new().name("disk".to_owned()).spawn(disk_thread)?;
 
     let shutdown = CancellationToken::new();
-    let dns = DnsHandler::new(snapshot, zone, zone_config.clone(), allows(&config.dns.allow), rand::random());
+    let dns = DnsHandler::new(
+        snapshot,
+        zone,
+        zone_config.clone(),
+        allows(&config.dns.allow),
+        config.dns.profiles.clone(),
+        rand::random(),
+    );
     let dns_listen = config.dns.listen.clone();
     let mut dns_tasks = Vec::new();
     for sockets in dns_sockets {

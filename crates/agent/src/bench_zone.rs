@@ -16,6 +16,7 @@ use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceVie
 use ringmesh_types::time::WallTime;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Profiles;
 use crate::dns_server::{self, DnsHandler};
 
 /// The domain that is answered for.
@@ -60,7 +61,7 @@ pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result
     let zone_bytes = zone.heap_bytes();
     let (snapshot, zone) = (Arc::new(ArcSwap::from_pointee(snapshot)), Arc::new(ArcSwap::from_pointee(zone)));
     let is_allowed = Arc::new(|from: IpAddr| from.is_loopback());
-    let handler = DnsHandler::new(snapshot, zone, config, is_allowed, rand::random());
+    let handler = DnsHandler::new(snapshot, zone, config, is_allowed, Profiles::default(), rand::random());
     let sockets = dns_server::bind(bench.listen, bench.threads).await.map_err(io::Error::other)?;
     let addr = sockets.addr;
     let ended = tokio::spawn(dns_server::serve(sockets, &handler, shutdown)?);

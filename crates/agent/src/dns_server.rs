@@ -19,8 +19,9 @@ use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use ringmesh_dns::answer::{self, Via};
+use ringmesh_dns::answer::{self, Asker, Via};
 use ringmesh_dns::hot;
+use ringmesh_dns::profile::Profile;
 use ringmesh_dns::urn::mix;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::snapshot::Snapshot;
@@ -28,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::config::Profiles;
 use crate::dns_udp::{self, Workers};
 
 /// How long a connection may be silent.
@@ -82,10 +84,11 @@ fn increment(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Answers requests; cheap to clone, all clones are one.
+/// Answers requests; cheap to clone, all clones count together.
 #[derive(Clone)]
 pub struct DnsHandler {
     shared: Arc<Shared>,
+    profiles: Arc<Profiles>,
 }
 
 struct Shared {
@@ -99,17 +102,34 @@ struct Shared {
 
 impl DnsHandler {
     /// A handler that answers from whatever snapshot is current, and from the `zone` that is encoded of it, to whom
-    /// `is_allowed` allows; others are refused.
+    /// `is_allowed` allows; others are refused. `profiles` says how.
     /// Agents with different `seed` draw targets in different orders.
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
         zone: Arc<ArcSwap<hot::Zone>>,
         config: Arc<ZoneConfig>,
         is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+        profiles: Profiles,
         seed: u64,
     ) -> Self {
         let (draws, stats) = (AtomicU64::new(seed), DnsStats::default());
-        Self { shared: Arc::new(Shared { snapshot, zone, config, is_allowed, draws, stats }) }
+        let shared = Shared { snapshot, zone, config, is_allowed, draws, stats };
+        Self { shared: Arc::new(shared), profiles: Arc::new(profiles) }
+    }
+
+    /// The same for those who ask `listener`.
+    fn on(&self, listener: SocketAddr) -> Self {
+        Self { shared: Arc::clone(&self.shared), profiles: Arc::new(self.profiles.on(listener)) }
+    }
+
+    /// How somebody is answered about whom nothing else is known.
+    pub fn default_profile(&self) -> Profile {
+        self.profiles.default
+    }
+
+    /// How somebody at this address is answered.
+    pub(crate) fn profile(&self, from: IpAddr) -> Profile {
+        self.profiles.of(from)
     }
 
     /// What was asked and answered so far.
@@ -142,7 +162,8 @@ impl DnsHandler {
         let Shared { snapshot, config, is_allowed, stats, .. } = &*self.shared;
         increment(&stats.queries);
         let response = if is_allowed(from) {
-            answer::respond(config, &snapshot.load(), bytes, Via::Udp, self.draw())
+            let asker = Asker { via: Via::Udp, profile: self.profile(from) };
+            answer::respond(config, &snapshot.load(), bytes, asker, self.draw())
         } else {
             answer::refuse(bytes)
         };
@@ -163,7 +184,8 @@ impl DnsHandler {
         increment(&stats.over_tcp);
         let response = match Message::from_vec(request.as_slice()) {
             Ok(message) if is_allowed(request.src().ip()) => {
-                answer::answer(config, &snapshot.load(), &message, Via::Tcp, self.draw())
+                let asker = Asker { via: Via::Tcp, profile: self.profile(request.src().ip()) };
+                answer::answer(config, &snapshot.load(), &message, asker, self.draw())
             }
             Ok(message) => answer::refusal(&message),
             Err(_) => {
@@ -257,8 +279,8 @@ pub fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let DnsSockets { addr, udp, tcp } = sockets;
-    let workers = Workers::start(udp, handler)?;
-    let handler = handler.clone();
+    let handler = handler.on(addr);
+    let workers = Workers::start(udp, &handler)?;
     Ok(async move {
         serve_tcp(addr, tcp, &handler, &shutdown).await;
         if let Err(error) = tokio::task::spawn_blocking(move || workers.stop()).await {
@@ -415,7 +437,7 @@ mod tests {
         let (config, snapshot) = (Arc::new(config), snapshot());
         let zone = Arc::new(ArcSwap::from_pointee(hot::Zone::new(config.clone(), &snapshot)));
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        DnsHandler::new(snapshot, zone, config, Arc::new(move |_| is_allowed), 1)
+        DnsHandler::new(snapshot, zone, config, Arc::new(move |_| is_allowed), Profiles::default(), 1)
     }
 
     fn question(name: &str, kind: RecordType) -> Vec<u8> {

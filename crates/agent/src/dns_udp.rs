@@ -331,7 +331,8 @@ impl Worker {
         }
         self.draws.set(self.draws.get().wrapping_add(1));
         let is_allowed = self.handler.is_allowed(from.ip());
-        if is_allowed && let Some(answered) = zone.answer(request, response, mix(self.draws.get())) {
+        let profile = self.handler.profile(from.ip());
+        if is_allowed && let Some(answered) = zone.answer(request, response, profile, mix(self.draws.get())) {
             counts.hot += 1;
             counts.nxdomain += u64::from(answered.is_nxdomain);
             return Some(answered.length);

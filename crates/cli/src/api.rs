@@ -208,10 +208,12 @@ pub(crate) fn instances_table(instances: &Value) -> Table {
     table
 }
 
-pub(crate) async fn explain(args: &Ask, name: &str, qtype: Option<&str>) -> Outcome {
+pub(crate) async fn explain(args: &Ask, name: &str, qtype: Option<&str>, profile: Option<&str>) -> Outcome {
     let mut path = format!("/api/v1/explain?name={}", encode(name));
-    if let Some(qtype) = qtype {
-        path.push_str(&format!("&type={}", encode(qtype)));
+    for (key, value) in [("type", qtype), ("profile", profile)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{key}={}", encode(value)));
+        }
     }
     let answer = ask(args, "GET", &path, None).await?;
     if args.json {
@@ -220,6 +222,9 @@ pub(crate) async fn explain(args: &Ask, name: &str, qtype: Option<&str>) -> Outc
     }
     print_line(&format!("{} {}: {}", text(&answer, "name"), text(&answer, "qtype"), text(&answer, "rcode")));
     print_line(&format!("understood as: {}", text(&answer, "understood")));
+    if text(&answer, "qtype") == "SRV" {
+        print_line(&format!("profile {}: {}", text(&answer, "profile"), text(&answer, "targets")));
+    }
     if answer["floor"].is_string() {
         print_line(&format!("floor: {}", text(&answer, "floor")));
     }

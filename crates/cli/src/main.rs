@@ -111,6 +111,9 @@ enum Command {
         /// The record type.
         #[arg(value_name = "TYPE")]
         qtype: Option<String>,
+        /// The stack that asks, as in dns.profile; default the agent's.
+        #[arg(long, value_name = "PROFILE")]
+        profile: Option<String>,
         #[command(flatten)]
         ask: Ask,
     },
@@ -233,7 +236,9 @@ async fn run(command: Command) -> Outcome {
             api::service(&ask, &name, &filters).await
         }
         Command::Lookup(args) => lookup::run(args).await,
-        Command::Explain { name, qtype, ask } => api::explain(&ask, &name, qtype.as_deref()).await,
+        Command::Explain { name, qtype, profile, ask } => {
+            api::explain(&ask, &name, qtype.as_deref(), profile.as_deref()).await
+        }
         Command::Register(args) => api::register(args).await,
         Command::Deregister { id, ask } => api::deregister(&ask, &id).await,
         Command::Drain { instance, ask } => api::drain(&ask, "drain", instance).await,

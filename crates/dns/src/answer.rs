@@ -12,6 +12,7 @@ use ringmesh_types::snapshot::Snapshot;
 
 use crate::fit;
 use crate::lookup::Lookup;
+use crate::profile::Profile;
 use crate::zone::ZoneConfig;
 
 /// How a request came, and so how large its response may be.
@@ -23,16 +24,32 @@ pub enum Via {
     Tcp,
 }
 
+/// How a request came, and what its asker's stack is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// How it came.
+    pub via: Via,
+    /// What the stack is like.
+    pub profile: Profile,
+}
+
+impl From<Via> for Asker {
+    /// Any stack.
+    fn from(via: Via) -> Self {
+        Self { via, profile: Profile::Full }
+    }
+}
+
 /// The response to the request in `bytes`, ready to send. `None` for what must not be answered: what is too short to be
 /// a message, and responses, which two servers would otherwise throw at each other forever.
 pub fn respond(
     config: &ZoneConfig,
     snapshot: &Snapshot,
     bytes: &[u8],
-    via: Via,
+    asker: Asker,
     draw: u64,
 ) -> Option<Vec<u8>> {
-    respond_with(bytes, |request| answer(config, snapshot, request, via, draw))
+    respond_with(bytes, |request| answer(config, snapshot, request, asker, draw))
 }
 
 /// The response to the request in `bytes` for somebody who may not ask; `None` as for [`respond`].
@@ -67,13 +84,20 @@ fn respond_with(bytes: &[u8], answer: impl FnOnce(&Message) -> Message) -> Optio
 }
 
 /// The response to `request`.
-pub fn answer(config: &ZoneConfig, snapshot: &Snapshot, request: &Message, via: Via, draw: u64) -> Message {
+pub fn answer(
+    config: &ZoneConfig,
+    snapshot: &Snapshot,
+    request: &Message,
+    asker: Asker,
+    draw: u64,
+) -> Message {
+    let Asker { via, profile } = asker;
     let mut response = prepare(request);
     match question(request) {
         Err(code) => response.metadata.response_code = code,
         Ok(question) => {
-            let limit = fit::limit(request, via);
-            Lookup { config, snapshot, question, limit, draw }.fill(&mut response, via);
+            let limit = fit::limit(request, via, profile);
+            Lookup { config, snapshot, question, profile, limit, draw }.fill(&mut response, via);
         }
     }
     response
@@ -173,9 +197,13 @@ mod tests {
     fn ask(config: &ZoneConfig, snapshot: &Snapshot, text: &str) -> Message {
         let via = if text.ends_with(" tcp") { Via::Tcp } else { Via::Udp };
         let bytes = request(text).to_vec().expect("a request can be written");
-        let response = respond(config, snapshot, &bytes, via, 42).expect("a request is answered");
+        let response = respond(config, snapshot, &bytes, via.into(), 42).expect("a request is answered");
         if via == Via::Udp {
-            assert!(response.len() <= fit::limit(&request(text), via), "{text}: {} bytes", response.len());
+            assert!(
+                response.len() <= fit::limit(&request(text), via, Profile::Full),
+                "{text}: {} bytes",
+                response.len()
+            );
         }
         Message::from_vec(&response).expect("a response can be read")
     }
@@ -436,9 +464,9 @@ mod tests {
     fn responses_and_fragments_are_not_answered() {
         let snapshot = World::read(WORLD).snapshot();
         let mut bytes = request("sip A").to_vec().expect("a request can be written");
-        assert_eq!(respond(&zone(), &snapshot, &bytes[..11], Via::Udp, 0), None);
+        assert_eq!(respond(&zone(), &snapshot, &bytes[..11], Via::Udp.into(), 0), None);
         bytes[2] |= 0x80;
-        assert_eq!(respond(&zone(), &snapshot, &bytes, Via::Udp, 0), None);
+        assert_eq!(respond(&zone(), &snapshot, &bytes, Via::Udp.into(), 0), None);
         assert_eq!(refuse(&bytes), None);
     }
 
@@ -459,7 +487,8 @@ mod tests {
             let mut bytes = request.clone();
             bytes[at] = byte;
             bytes.truncate(length);
-            let response = respond(&zone(), &snapshot, &bytes, Via::Udp, 0).expect("a request is answered");
+            let response =
+                respond(&zone(), &snapshot, &bytes, Via::Udp.into(), 0).expect("a request is answered");
             print(&Message::from_vec(&response).expect("a response can be read"))
         };
         assert_eq!(code(0, 0, 15), "FormErr | - | - | -");
@@ -478,7 +507,7 @@ mod tests {
 
     fn check_response(bytes: &[u8], via: Via, draw: u64) {
         let (config, snapshot) = &*TARGET;
-        let Some(response) = respond(config, snapshot, bytes, via, draw) else {
+        let Some(response) = respond(config, snapshot, bytes, via.into(), draw) else {
             return;
         };
         let edns = Message::from_vec(bytes).ok().and_then(|request| request.edns);

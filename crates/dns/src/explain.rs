@@ -8,6 +8,7 @@ use ringmesh_types::snapshot::Snapshot;
 use serde::Serialize;
 
 use crate::answer::{self, Via};
+use crate::profile::Profile;
 use crate::qname::{self, Asked};
 use crate::selection::{self, Candidate, Filter, Verdict};
 use crate::zone::ZoneConfig;
@@ -21,6 +22,10 @@ pub struct Explanation {
     pub qtype: String,
     /// What the name was understood as.
     pub understood: String,
+    /// Which stack it is answered like.
+    pub profile: String,
+    /// What is done with the targets of SRV answers for that stack.
+    pub targets: String,
     /// The service it is about, if it is about one.
     pub service: Option<ServiceName>,
     /// The response code, or `NODATA` if the name exists without records of this type.
@@ -60,8 +65,8 @@ pub struct ExplainedCandidate {
     pub share: f64,
 }
 
-/// Explains the answer to a question for `name`, which may leave the domain out, of type `qtype`: SRV or whatever suits
-/// the name unless given.
+/// Explains the answer that a stack like `profile` gets to a question for `name`, which may leave the domain out, of type
+/// `qtype`: SRV or whatever suits the name unless given.
 ///
 /// # Errors
 /// If `name` or `qtype` cannot be in a question.
@@ -70,6 +75,7 @@ pub fn explain(
     snapshot: &Snapshot,
     name: &str,
     qtype: Option<&str>,
+    profile: Profile,
 ) -> Result<Explanation, String> {
     let (name, asked) = understand(config, snapshot, name)?;
     let qtype = match qtype {
@@ -89,6 +95,8 @@ pub fn explain(
         name: name.to_ascii(),
         qtype: qtype.to_string(),
         understood: asked.to_string(),
+        profile: profile.to_string(),
+        targets: profile.says().to_owned(),
         floor: candidates.iter().find_map(|candidate| candidate.floor).map(|floor| floor.to_string()),
         candidates: lines(snapshot, &candidates, qtype),
         service: part.map(|(service, _)| service),
@@ -153,7 +161,7 @@ fn part(config: &ZoneConfig, asked: &Asked, qtype: RecordType) -> Option<(Servic
 fn rcode(config: &ZoneConfig, snapshot: &Snapshot, name: &Name, qtype: RecordType) -> String {
     let mut request = Message::new(0, MessageType::Query, OpCode::Query);
     request.queries = vec![Query::query(name.clone(), qtype)];
-    let response = answer::answer(config, snapshot, &request, Via::Tcp, 0);
+    let response = answer::answer(config, snapshot, &request, Via::Tcp.into(), 0);
     let code = response.metadata.response_code;
     let known = [
         (ResponseCode::NoError, "NOERROR"),
@@ -239,7 +247,7 @@ mod tests {
     use crate::testing::{World, zone};
 
     fn explained(world: &str, name: &str, qtype: Option<&str>) -> Explanation {
-        explain(&zone(), &World::read(world).snapshot(), name, qtype).expect("a question")
+        explain(&zone(), &World::read(world).snapshot(), name, qtype, Profile::Full).expect("a question")
     }
 
     /// `type rcode: node priority share reason; …`
@@ -323,7 +331,7 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_is_refused() {
         let snapshot = World::read("a passing").snapshot();
-        assert!(explain(&zone(), &snapshot, "a b", None).is_err());
-        assert!(explain(&zone(), &snapshot, "sip", Some("nonsense")).is_err());
+        assert!(explain(&zone(), &snapshot, "a b", None, Profile::Full).is_err());
+        assert!(explain(&zone(), &snapshot, "sip", Some("nonsense"), Profile::Full).is_err());
     }
 }

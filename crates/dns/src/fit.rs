@@ -6,6 +6,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::Record;
 
 use crate::answer::Via;
+use crate::profile::Profile;
 
 /// RFC 1035, 2.3.4: what every asker takes over UDP.
 pub(crate) const UDP_BYTES_MIN: u16 = 512;
@@ -36,13 +37,13 @@ impl Found {
 }
 
 /// How many bytes a response to `request` may take.
-pub(crate) fn limit(request: &Message, via: Via) -> usize {
+pub(crate) fn limit(request: &Message, via: Via, profile: Profile) -> usize {
     match via {
         Via::Tcp => TCP_BYTES_MAX,
         // RFC 6891, 6.2.3: less than 512 means 512.
         Via::Udp => {
             let announced = request.edns.as_ref().map_or(UDP_BYTES_MIN, |edns| edns.max_payload());
-            usize::from(announced.clamp(UDP_BYTES_MIN, UDP_BYTES_MAX))
+            usize::from(announced.clamp(UDP_BYTES_MIN, profile.udp_bytes_max()))
         }
     }
 }

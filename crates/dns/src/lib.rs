@@ -6,6 +6,7 @@
 //! * [`host`]: the short names of addresses;
 //! * [`selection`]: which endpoints are served, in which order, and why the others are not;
 //! * [`urn`]: drawing by weight;
+//! * [`profile`]: what answers are made like for the stack that asks;
 //! * [`answer`]: the response to a request;
 //! * [`hot`]: the same responses to the usual requests, encoded beforehand;
 //! * [`explain`]: the same decisions, in words.
@@ -16,6 +17,7 @@ mod fit;
 pub mod host;
 pub mod hot;
 mod lookup;
+pub mod profile;
 pub mod qname;
 mod records;
 pub mod selection;

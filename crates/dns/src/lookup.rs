@@ -12,9 +12,11 @@ use ringmesh_types::snapshot::Snapshot;
 
 use crate::answer::Via;
 use crate::fit::{self, Found};
+use crate::profile::{EQUAL_WEIGHT, Profile};
 use crate::qname::{self, Asked};
 use crate::records;
 use crate::selection::{self, Candidate, Filter};
+use crate::urn::Order;
 use crate::zone::ZoneConfig;
 
 /// Addresses in one answer at most, whatever else is configured.
@@ -83,6 +85,8 @@ pub(crate) struct Lookup<'a> {
     pub(crate) config: &'a ZoneConfig,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) question: &'a Query,
+    /// Who asks.
+    pub(crate) profile: Profile,
     /// How many bytes the response may take.
     pub(crate) limit: usize,
     /// Stands for chance.
@@ -196,11 +200,12 @@ impl Lookup<'_> {
         if is_all {
             targets.truncate(fit::srv_records_max(self.limit));
         } else {
-            targets = selection::draw(&targets, self.config.targets_max, self.draw);
+            targets = selection::draw(&targets, self.config.targets_max, self.profile.order(), self.draw);
         }
         let data = |target: &Candidate<'_>| {
-            let order = target.served()?;
-            Some(records::srv(self.config, order, target.endpoint))
+            let (priority, weight) = target.served()?;
+            let weight = if self.profile.has_equal_weights() { EQUAL_WEIGHT } else { weight };
+            Some(records::srv(self.config, (priority, weight), target.endpoint))
         };
         let mut found = self.answers(targets.iter().filter_map(data));
         let mut hosts = BTreeSet::new();
@@ -219,7 +224,7 @@ impl Lookup<'_> {
             candidates.iter().copied().filter(|one| kind.holds(one.endpoint.address)).collect();
         let mut hosts = selection::distinct(&family, |one| one.endpoint.address);
         selection::drop_last(&mut hosts);
-        let drawn = selection::draw(&hosts, ADDRESSES_MAX, self.draw);
+        let drawn = selection::draw(&hosts, ADDRESSES_MAX, Order::ByWeight, self.draw);
         self.answers(drawn.iter().map(|one| records::address(one.endpoint.address)))
     }
 

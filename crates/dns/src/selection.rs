@@ -13,7 +13,7 @@ use ringmesh_types::service::{Endpoint, HealthState, Transport};
 use ringmesh_types::snapshot::{Demotion, InstanceView, MemberState, ServiceView, Snapshot};
 use ringmesh_types::time::WallTime;
 
-use crate::urn::{SplitMix, Urn};
+use crate::urn::{Order, SplitMix, Urn};
 
 const SAME_ZONE: u16 = 10;
 const SAME_REGION: u16 = 20;
@@ -204,9 +204,14 @@ pub fn drop_last(candidates: &mut Vec<Candidate<'_>>) {
     keep_if_any(|candidate| candidate.health.state != HealthState::Greylisted);
 }
 
-/// At most `max` of the served candidates, best priority first; within a priority in a random order in which a
-/// candidate's chance to come next is its share of the weight that is left. The same `draw` gives the same order.
-pub fn draw<'a>(candidates: &[Candidate<'a>], max: usize, draw: u64) -> Vec<Candidate<'a>> {
+/// At most `max` of the served candidates, best priority first; within a priority in a random `order`. The same `draw` gives
+/// the same.
+pub(crate) fn draw<'a>(
+    candidates: &[Candidate<'a>],
+    max: usize,
+    order: Order,
+    draw: u64,
+) -> Vec<Candidate<'a>> {
     let mut classes: BTreeMap<u16, Vec<(u16, Candidate<'a>)>> = BTreeMap::new();
     for candidate in candidates {
         if let Some((priority, weight)) = candidate.served() {
@@ -217,7 +222,7 @@ pub fn draw<'a>(candidates: &[Candidate<'a>], max: usize, draw: u64) -> Vec<Cand
     let mut drawn = Vec::with_capacity(max.min(candidates.len()));
     for class in classes.values() {
         let urn = Urn::new(class.iter().map(|(weight, _)| *weight).collect());
-        urn.draw(&mut random, max - drawn.len(), |next| drawn.push(class[next].1));
+        urn.draw(&mut random, max - drawn.len(), order, |next| drawn.push(class[next].1));
     }
     drawn
 }
@@ -404,8 +409,8 @@ mod tests {
         let service = snapshot.services.get("sip").expect("the world has the service");
         let found = candidates(&snapshot, service, &Filter::default());
         for number in 0..100 {
-            let drawn = draw(&found, 3, number);
-            assert_eq!(drawn, draw(&found, 3, number));
+            let drawn = draw(&found, 3, Order::ByWeight, number);
+            assert_eq!(drawn, draw(&found, 3, Order::ByWeight, number));
             assert_eq!(drawn[0].instance.member.name.as_str(), "a", "the nearest comes first");
             assert_eq!(distinct(&drawn, |candidate| candidate.endpoint.address).len(), 3);
         }
@@ -428,7 +433,7 @@ mod tests {
             let found = candidates(&snapshot, service, &Filter::default());
             let mut first = vec![0_u32; weights.len()];
             for number in 0..DRAWS {
-                let drawn = draw(&found, 1, u64::from(seed) + u64::from(number));
+                let drawn = draw(&found, 1, Order::ByWeight, u64::from(seed) + u64::from(number));
                 let winner = drawn[0].instance.member.name.as_str();
                 let at = nodes.iter().position(|node| *node == winner).expect("a known node");
                 first[at] += 1;

@@ -1,5 +1,5 @@
 //! Drawing by weight without putting back (RFC 2782, "Weight"): the chance to come next is a share of the weight that is
-//! left. The bounds differ by one from the RFC's wording, which favours whoever comes first; a weight of 0 comes only when
+//! left, or, if only the first is drawn so, the same for all that are left. The bounds differ by one from the RFC's wording, which favours whoever comes first; a weight of 0 comes only when
 //! nothing else is left.
 
 /// Drawn at one time at most.
@@ -8,6 +8,15 @@ pub(crate) const DRAWN_MAX: usize = 64;
 const LOOKED_THROUGH: usize = 16;
 /// Draws that hit who is drawn already before the rest are looked through.
 const TRIES: usize = 8;
+
+/// How those after the first are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// By weight, as the first.
+    ByWeight,
+    /// Evenly: whoever draws one of what was drawn, by weight, gets everybody as often as its weight says (Midzuno).
+    FirstByWeight,
+}
 
 /// Weights to draw from.
 #[derive(Debug)]
@@ -33,34 +42,43 @@ impl Urn {
     }
 
     /// Draws at most `max`, and at most [`DRAWN_MAX`]: their places among the weights, one after the other.
-    pub(crate) fn draw(&self, random: &mut SplitMix, max: usize, mut take: impl FnMut(usize)) {
+    pub(crate) fn draw(&self, random: &mut SplitMix, max: usize, order: Order, mut take: impl FnMut(usize)) {
         let max = max.min(self.weights.len()).min(DRAWN_MAX);
         if self.weights.len() <= LOOKED_THROUGH {
-            self.draw_from_few(random, max, take);
+            self.draw_from_few(random, max, order, take);
             return;
         }
         let (mut drawn, mut sum) = ([0; DRAWN_MAX], self.sum);
         for count in 0..max {
             let before = &drawn[..count];
-            let next = self.try_slots(random, before).unwrap_or_else(|| self.look(random, before, sum));
+            let next = match order {
+                Order::FirstByWeight if count > 0 => self.draw_evenly(random, before),
+                Order::ByWeight | Order::FirstByWeight => {
+                    self.try_slots(random, before).unwrap_or_else(|| self.look(random, before, sum))
+                }
+            };
             drawn[count] = next;
             sum -= u64::from(self.weights[next]);
             take(next);
         }
     }
 
-    fn draw_from_few(&self, random: &mut SplitMix, max: usize, mut take: impl FnMut(usize)) {
+    fn draw_from_few(&self, random: &mut SplitMix, max: usize, order: Order, mut take: impl FnMut(usize)) {
         let mut left: [usize; LOOKED_THROUGH] = core::array::from_fn(|index| index);
         let (mut count, mut sum) = (self.weights.len(), self.sum);
-        for _ in 0..max {
-            let mut point = random.below(sum);
-            let hit = left[..count].iter().position(|index| {
-                let weight = u64::from(self.weights[*index]);
-                let is_hit = point < weight;
-                point = point.saturating_sub(weight);
-                is_hit
-            });
-            let place = hit.unwrap_or_default();
+        for number in 0..max {
+            let place = if number > 0 && order == Order::FirstByWeight {
+                random.below_count(count)
+            } else {
+                let mut point = random.below(sum);
+                let hit = left[..count].iter().position(|index| {
+                    let weight = u64::from(self.weights[*index]);
+                    let is_hit = point < weight;
+                    point = point.saturating_sub(weight);
+                    is_hit
+                });
+                hit.unwrap_or_default()
+            };
             let next = left[place];
             count -= 1;
             left[place] = left[count];
@@ -75,10 +93,22 @@ impl Urn {
             return None;
         }
         (0..TRIES).find_map(|_| {
-            let slot = usize::try_from(random.below(self.slots.len() as u64)).unwrap_or_default();
+            let slot = random.below_count(self.slots.len());
             let Slot { own, other } = self.slots[slot];
             let next = if random.below(self.sum) < own { slot } else { other };
             (!drawn.contains(&next)).then_some(next)
+        })
+    }
+
+    /// Somebody new, whatever its weight.
+    fn draw_evenly(&self, random: &mut SplitMix, drawn: &[usize]) -> usize {
+        let tried = (0..TRIES).find_map(|_| {
+            let next = random.below_count(self.weights.len());
+            (!drawn.contains(&next)).then_some(next)
+        });
+        tried.unwrap_or_else(|| {
+            let place = random.below_count(self.weights.len() - drawn.len());
+            (0..self.weights.len()).filter(|index| !drawn.contains(index)).nth(place).unwrap_or_default()
         })
     }
 
@@ -128,6 +158,11 @@ pub const fn mix(value: u64) -> u64 {
 pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
+    /// A place among `count`, or 0.
+    fn below_count(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).unwrap_or_default()
+    }
+
     /// A number below `bound`, or 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -142,8 +177,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn drawn(urn: &Urn, seed: u64, max: usize) -> Vec<usize> {
+        drawn_in(Order::ByWeight, urn, seed, max)
+    }
+
+    fn drawn_in(order: Order, urn: &Urn, seed: u64, max: usize) -> Vec<usize> {
         let mut drawn = Vec::new();
-        urn.draw(&mut SplitMix(mix(seed)), max, |next| drawn.push(next));
+        urn.draw(&mut SplitMix(mix(seed)), max, order, |next| drawn.push(next));
         drawn
     }
 
@@ -194,15 +233,38 @@ mod tests {
         assert_eq!(drawn(&Urn::new(Vec::new()), 1, 3), [] as [usize; 0]);
     }
 
+    #[test]
+    fn who_draws_by_weight_from_what_was_drawn_gets_everybody_by_weight() {
+        for count in [12_u16, 40] {
+            let weights: Vec<u16> =
+                (1..=count).map(|number| if number == 3 { 400 } else { number }).collect();
+            let (urn, mut shares) = (Urn::new(weights.clone()), vec![0.0; weights.len()]);
+            let (draws, sum) = (200_000_u32, weights.iter().map(|weight| f64::from(*weight)).sum::<f64>());
+            for seed in 0..draws {
+                let some = drawn_in(Order::FirstByWeight, &urn, seed.into(), 8);
+                let of_these: f64 = some.iter().map(|index| f64::from(weights[*index])).sum();
+                for index in some {
+                    shares[index] += f64::from(weights[index]) / of_these / f64::from(draws);
+                }
+            }
+            for (share, weight) in shares.iter().zip(&weights) {
+                let want = f64::from(*weight) / sum;
+                assert!((share - want).abs() < 0.003, "{share} {want} of {count}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn everybody_comes_once(weights in proptest::collection::vec(0_u16.., 0..60), max in 0_usize..70, seed: u64) {
             let urn = Urn::new(weights.clone());
-            let mut drawn = drawn(&urn, seed, max);
-            prop_assert_eq!(drawn.len(), max.min(weights.len()).min(DRAWN_MAX));
-            drawn.sort_unstable();
-            drawn.dedup();
-            prop_assert_eq!(drawn.len(), max.min(weights.len()).min(DRAWN_MAX));
+            for order in [Order::ByWeight, Order::FirstByWeight] {
+                let mut drawn = drawn_in(order, &urn, seed, max);
+                prop_assert_eq!(drawn.len(), max.min(weights.len()).min(DRAWN_MAX));
+                drawn.sort_unstable();
+                drawn.dedup();
+                prop_assert_eq!(drawn.len(), max.min(weights.len()).min(DRAWN_MAX));
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 mod cidr;
 mod error;
 pub mod knob;
+mod profiles;
 mod reader;
 mod sections;
 mod services;
@@ -27,6 +28,7 @@ use toml::de::DeTable;
 
 pub use cidr::Cidr;
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use profiles::{Askers, Profiles, Rule};
 use reader::{Reader, Table};
 
 /// Bytes of a host name at most (RFC 1035, 2.3.4).
@@ -161,6 +163,8 @@ pub struct Dns {
     pub default_sip_service: ServiceName,
     /// Who is answered.
     pub allow: Vec<Cidr>,
+    /// Which stack somebody who asks is.
+    pub profiles: Profiles,
 }
 
 /// Where the node's HTTP API is.
@@ -319,7 +323,7 @@ port = 70000
              mesh.probe_interval",
             "agent.toml:9: dns.ttl: \"0s\" is not allowed: 1s to 5m",
             "agent.toml:10: dns.domian: is unknown: did you mean domain? allowed are listen, domain, ttl, \
-             negative_ttl, default_sip_service, allow",
+             negative_ttl, default_sip_service, allow, profile, profiles",
             "agent.toml:20: service[0].endpoint[0].port: 70000 is not allowed: 1 to 65535",
         ];
         assert_eq!(errors.to_string(), want.join("\n"));

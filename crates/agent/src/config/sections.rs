@@ -4,11 +4,13 @@ use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 use core::time::Duration;
 
+use ringmesh_dns::profile::Profile;
 use ringmesh_types::limits;
 use ringmesh_types::name::{NodeName, ServiceName};
 
 use super::cidr::Cidr;
 use super::knob::{self, Knob};
+use super::profiles::{Askers, Profiles, Rule};
 use super::reader::{Reader, Table};
 use super::services;
 use super::values;
@@ -29,7 +31,8 @@ const MESH_KEYS: [&str; 9] = [
     "advertise_allowed",
 ];
 const TLS_KEYS: [&str; 3] = ["certificate", "key", "ca"];
-const DNS_KEYS: [&str; 6] = ["listen", "domain", "ttl", "negative_ttl", "default_sip_service", "allow"];
+const DNS_KEYS: [&str; 8] =
+    ["listen", "domain", "ttl", "negative_ttl", "default_sip_service", "allow", "profile", "profiles"];
 const HTTP_KEYS: [&str; 2] = ["listen", "allow"];
 const LOG_KEYS: [&str; 2] = ["level", "format"];
 
@@ -184,14 +187,31 @@ fn read_dns<'a>(reader: &mut Reader<'a>, root: &Table<'a>) -> Dns {
     let domain = reader.optional(&table, "domain", |text| values::domain(text, &sip));
     let ttl = reader.optional(&table, "ttl", |text| knob::TTL.read_seconds(text));
     let negative_ttl = reader.optional(&table, "negative_ttl", |text| knob::NEGATIVE_TTL.read_seconds(text));
+    let listen = listen.unwrap_or_else(|| vec![known(DNS_LISTEN)]);
     Dns {
-        listen: listen.unwrap_or_else(|| vec![known(DNS_LISTEN)]),
+        profiles: read_profiles(reader, &table, &listen),
+        listen,
         domain: domain.unwrap_or_else(|| DOMAIN.to_owned()),
         ttl: ttl.unwrap_or(knob::TTL.default),
         negative_ttl: negative_ttl.unwrap_or(knob::NEGATIVE_TTL.default),
         default_sip_service: sip,
         allow: read_networks(reader, &table, "allow", &LOOPBACK),
     }
+}
+
+fn read_profiles<'a>(reader: &mut Reader<'a>, table: &Table<'a>, listen: &[SocketAddr]) -> Profiles {
+    let default = reader.optional(table, "profile", Profile::read).unwrap_or_default();
+    let read = |text: &str| {
+        let rule: Rule = text.parse()?;
+        match rule.askers {
+            Askers::Of(listener) if !listen.contains(&listener) => {
+                Err(format!("{text:?} is about {listener}, where dns.listen does not listen"))
+            }
+            Askers::Of(_) | Askers::In(_) => Ok(rule),
+        }
+    };
+    let rules = reader.list(table, "profiles", NETWORKS_MAX, read).unwrap_or_default();
+    Profiles { default, rules }
 }
 
 fn read_http<'a>(reader: &mut Reader<'a>, root: &Table<'a>) -> Http {

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use ringmesh_dns::explain::{self, Explanation};
+use ringmesh_dns::profile::Profile;
 use ringmesh_gossip::registry;
 use ringmesh_types::name::{ServiceName, ZoneName};
 use ringmesh_types::service::HealthState;
@@ -193,6 +194,9 @@ fn instance_json(view: &InstanceView) -> Value {
     })
 }
 
+/// What can be said about what to explain.
+const EXPLAINED: &str = "name=NAME and perhaps type=TYPE and profile=PROFILE";
+
 /// What to explain.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -200,16 +204,20 @@ pub(super) struct Question {
     name: String,
     #[serde(rename = "type")]
     qtype: Option<String>,
+    profile: Option<String>,
 }
 
 pub(super) async fn explain(
     State(api): State<Arc<Api>>,
     question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Explanation>, ApiError> {
-    let Query(question) =
-        question.map_err(|rejection| ApiError::query(&rejection, "name=NAME and perhaps type=TYPE"))?;
+    let Query(question) = question.map_err(|rejection| ApiError::query(&rejection, EXPLAINED))?;
     let snapshot = api.published.snapshot.load();
-    explain::explain(&api.zone, &snapshot, &question.name, question.qtype.as_deref())
+    let profile = match &question.profile {
+        Some(text) => Profile::read(text).map_err(|why| ApiError::invalid(format!("profile: {why}")))?,
+        None => api.dns.default_profile(),
+    };
+    explain::explain(&api.zone, &snapshot, &question.name, question.qtype.as_deref(), profile)
         .map(Json)
         .map_err(|why| ApiError::invalid(format!("name: {why}")))
 }

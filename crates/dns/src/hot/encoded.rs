@@ -25,6 +25,8 @@ const CLASS_IN: [u8; 2] = [0, 1];
 const ASKED: [u8; 2] = [0xc0, 12];
 /// Owner, type, class, time to live and length of a record.
 pub(super) const FIXED_BYTES: usize = 12;
+/// Where the weight stands in an SRV record whose owner is a pointer.
+pub(super) const WEIGHT_AT: usize = FIXED_BYTES + 2;
 /// Where the target begins in an SRV record whose owner is a pointer.
 pub(super) const TARGET_AT: usize = FIXED_BYTES + 6;
 

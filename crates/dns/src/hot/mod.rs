@@ -11,6 +11,8 @@
 mod encoded;
 mod question;
 #[cfg(test)]
+mod stacks;
+#[cfg(test)]
 mod tests;
 
 use core::net::IpAddr;
@@ -24,10 +26,11 @@ use ringmesh_types::snapshot::{MemberView, ServiceView, Snapshot};
 
 use crate::host;
 use crate::lookup::ADDRESSES_MAX;
+use crate::profile::{EQUAL_WEIGHT, Profile};
 use crate::records;
-use crate::urn::{DRAWN_MAX, SplitMix};
+use crate::urn::{DRAWN_MAX, Order, SplitMix};
 use crate::zone::ZoneConfig;
-use encoded::{A, AAAA, Choice, NAPTR, SRV, Service, TARGET_AT, address, push_label, record};
+use encoded::{A, AAAA, Choice, NAPTR, SRV, Service, TARGET_AT, WEIGHT_AT, address, push_label, record};
 use question::{HEADER_BYTES, OPT_BYTES, Question};
 
 const SOA: u16 = 6;
@@ -123,13 +126,19 @@ impl Zone {
 
     /// Writes the response to `request` into `response`, which has room for [`RESPONSE_BYTES_MAX`] bytes; `draw` stands for
     /// chance. `None` if the question is not a usual one: then [`answer`](crate::answer) knows.
-    pub fn answer(&self, request: &[u8], response: &mut [u8], draw: u64) -> Option<Answered> {
-        let question = Question::read(request, &self.domain)?;
+    pub fn answer(
+        &self,
+        request: &[u8],
+        response: &mut [u8],
+        profile: Profile,
+        draw: u64,
+    ) -> Option<Answered> {
+        let question = Question::read(request, &self.domain, profile)?;
         let found = self.find(&question)?;
         let mut writer = Writer::begin(response, &question)?;
         let ttl = self.config.ttl.max(1);
         match found {
-            Found::Targets(choice) => writer.targets(choice, self.config.targets_max, draw, ttl)?,
+            Found::Targets(choice) => writer.targets(choice, self.config.targets_max, profile, draw, ttl)?,
             Found::Addresses(choice) => writer.chosen(choice, ADDRESSES_MAX, draw)?,
             Found::All(choice) => writer.all(choice)?,
             Found::Address(host) => {
@@ -319,14 +328,17 @@ impl<'a> Writer<'a> {
     }
 
     /// As many of the drawn targets as fit, then as many of their addresses as fit. `None` if not even one does.
-    fn targets(&mut self, choice: &Choice, max: usize, draw: u64, ttl: u32) -> Option<()> {
-        let (drawn, count) = draw_from(choice, max, draw);
+    fn targets(&mut self, choice: &Choice, max: usize, profile: Profile, draw: u64, ttl: u32) -> Option<()> {
+        let (drawn, count) = draw_from(choice, max, profile.order(), draw);
         let mut places = [0; DRAWN_MAX];
         let mut placed = 0;
         for place in &drawn[..count] {
             let Some(at) = self.push(0, choice.record(*place)) else {
                 break;
             };
+            if profile.has_equal_weights() {
+                self.out[at + WEIGHT_AT..at + WEIGHT_AT + 2].copy_from_slice(&EQUAL_WEIGHT.to_be_bytes());
+            }
             places[placed] = at;
             placed += 1;
         }
@@ -348,7 +360,7 @@ impl<'a> Writer<'a> {
 
     /// As many of the drawn records as fit. `None` if not even one does.
     fn chosen(&mut self, choice: &Choice, max: usize, draw: u64) -> Option<()> {
-        let (drawn, count) = draw_from(choice, max, draw);
+        let (drawn, count) = draw_from(choice, max, Order::ByWeight, draw);
         let placed = drawn[..count].iter().map_while(|place| self.push(0, choice.record(*place))).count();
         (placed > 0 || count == 0).then_some(())
     }
@@ -386,12 +398,12 @@ impl<'a> Writer<'a> {
 }
 
 /// At most `max` places of records, the best class first.
-fn draw_from(choice: &Choice, max: usize, draw: u64) -> ([usize; DRAWN_MAX], usize) {
+fn draw_from(choice: &Choice, max: usize, order: Order, draw: u64) -> ([usize; DRAWN_MAX], usize) {
     let (mut drawn, mut count) = ([0; DRAWN_MAX], 0);
     let max = max.min(DRAWN_MAX);
     let mut random = SplitMix(draw);
     for class in &choice.classes {
-        class.urn.draw(&mut random, max - count, |next| {
+        class.urn.draw(&mut random, max - count, order, |next| {
             drawn[count] = class.first + next;
             count += 1;
         });

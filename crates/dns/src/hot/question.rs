@@ -1,7 +1,8 @@
 //! A request of the usual shape: one question of class IN for a name in the domain, perhaps with a plain OPT record
 //! (RFC 1035 4.1, RFC 6891 6.1). What is not of this shape is somebody else's to judge.
 
-use crate::fit::{UDP_BYTES_MAX, UDP_BYTES_MIN};
+use crate::fit::UDP_BYTES_MIN;
+use crate::profile::Profile;
 
 /// Where the question begins.
 pub(super) const HEADER_BYTES: usize = 12;
@@ -40,7 +41,7 @@ pub(super) struct Question<'a> {
 
 impl<'a> Question<'a> {
     /// The question in `request`, if it is of the usual shape; `domain` is on the wire and in lower case.
-    pub(super) fn read(request: &'a [u8], domain: &[u8]) -> Option<Self> {
+    pub(super) fn read(request: &'a [u8], domain: &[u8], profile: Profile) -> Option<Self> {
         let (header, rest) = request.split_at_checked(HEADER_BYTES)?;
         let is_usual = header[2] & !RD == 0 && header[3] & !(AD | CD) == 0;
         // One question, no answers, no authorities, and at most one record besides.
@@ -62,7 +63,8 @@ impl<'a> Question<'a> {
         lower[..length].make_ascii_lowercase();
         let before = length.checked_sub(domain.len()).filter(|before| lower[*before..length] == *domain)?;
         let (labels, count) = labels_before(&lower, before)?;
-        let limit = announced.map_or(UDP_BYTES_MIN, |(bytes, _)| bytes.clamp(UDP_BYTES_MIN, UDP_BYTES_MAX));
+        let limit =
+            announced.map_or(UDP_BYTES_MIN, |(bytes, _)| bytes.clamp(UDP_BYTES_MIN, profile.udp_bytes_max()));
         Some(Self {
             request,
             name: lower,
