@@ -116,6 +116,7 @@ fn snapshot(bench: &BenchZone) -> Result<Snapshot, NameError> {
         members,
         services,
         hosts: Arc::new(hosts),
+        isolated_since: None,
         made: WallTime::default(),
     })
 }

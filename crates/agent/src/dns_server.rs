@@ -502,6 +502,7 @@ mod tests {
             services: BTreeMap::new(),
             hosts: Arc::new(BTreeMap::from([(address, vec![local.name.clone()])])),
             local,
+            isolated_since: None,
             made: WallTime::from_unix_millis(1),
         }
     }

@@ -78,6 +78,7 @@ impl World {
             members: self.members,
             services,
             hosts: Arc::new(hosts),
+            isolated_since: None,
             made: WallTime::from_unix_millis(1_000),
         }
     }

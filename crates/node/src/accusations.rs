@@ -73,6 +73,11 @@ impl Accusations {
         self.heard[0] = Some((from, now));
     }
 
+    /// When anybody was heard last.
+    pub(crate) fn heard_anybody(&self) -> Option<Instant> {
+        self.heard[0].map(|(_, at)| at)
+    }
+
     /// When anybody but `subject` was heard last.
     fn heard_besides(&self, subject: NodeId) -> Option<Instant> {
         self.heard.iter().flatten().find(|(from, _)| *from != subject).map(|(_, at)| *at)

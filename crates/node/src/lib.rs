@@ -10,6 +10,7 @@ mod damping;
 mod demotions;
 mod gray;
 pub mod io;
+mod isolation;
 mod local;
 mod machine;
 mod members;

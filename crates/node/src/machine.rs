@@ -30,6 +30,7 @@ use crate::accusations::{Accusations, outlook};
 use crate::contacts::Contacts;
 use crate::demotions::Demotions;
 use crate::io::{Class, Input, Output, Persist, Target, Ticket, Wake};
+use crate::isolation::Isolation;
 use crate::local::Local;
 use crate::members::{Member, Members};
 use crate::paths::Paths;
@@ -144,6 +145,7 @@ pub(crate) enum Timer {
     Demotions,
     FlappingOut(NodeId),
     Watch,
+    Isolation,
     Displaced,
     Save,
 }
@@ -182,6 +184,7 @@ pub struct Node {
     pub(crate) view: ViewBuilder,
     pub(crate) demotions: Demotions,
     pub(crate) watch: Watch,
+    pub(crate) isolation: Isolation,
     pub(crate) timers: Timers<Timer>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) standing: Standing,
@@ -240,6 +243,7 @@ impl Node {
             view: ViewBuilder::new(config.cluster.clone()),
             demotions: Demotions::default(),
             watch: Watch::default(),
+            isolation: Isolation::new(now),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             standing: Standing::Serving,
@@ -264,6 +268,7 @@ impl Node {
         self.arm_contact_timers(now);
         self.arm_repair(now);
         self.arm_beat(now);
+        self.arm_isolation(now);
         self.timers.arm(now.after(crate::local::SAVE_EVERY), Timer::Save);
         self.timers.arm(now.after(crate::statements::REAP_EVERY), Timer::Reap);
         self.settle(now);
@@ -330,6 +335,7 @@ impl Node {
             members: &self.members,
             registry: &self.registry,
             demotions: &self.demotions,
+            isolated_since: self.isolation.since(),
             clock: &self.clock,
             now,
         };
@@ -407,6 +413,7 @@ impl Node {
         let paused = now.since(self.turned);
         if paused >= PAUSE && self.poll_timeout().is_some_and(|(at, _)| now.since(at) >= PAUSE) {
             self.suspicions.delay(paused);
+            self.isolation.count_from(now);
             self.on_woken(now, paused);
         }
         self.turned = now;
@@ -430,6 +437,7 @@ impl Node {
             Timer::Demotions => self.on_demotions_due(now),
             Timer::FlappingOut(id) => self.on_flapping_out_due(now, id),
             Timer::Watch => self.on_watch_due(now),
+            Timer::Isolation => self.on_isolation_due(now),
             Timer::Displaced => self.on_displaced_due(now),
             Timer::Save => self.on_save_due(now),
         }
@@ -449,6 +457,7 @@ impl Node {
         if let Some(at) = self.publisher.take_wake(now) {
             self.timers.arm(at, Timer::Publish);
         }
+        self.settle_isolation(now);
         if self.view.take_changed() {
             self.outputs.push_back(Output::ViewChanged);
         }

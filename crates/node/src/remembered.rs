@@ -103,7 +103,7 @@ impl Node {
     pub(crate) fn on_remembered(&mut self, now: Instant, down: &[NodeId]) {
         for id in down {
             if self.members.find(*id).is_some_and(|member| member.is_serving() && *id != self.id()) {
-                self.hold_down(now, *id, "it was Down before this agent restarted".to_owned());
+                self.hold_down(now, *id, "it was Down before this agent restarted");
             }
         }
         self.forget_presences();

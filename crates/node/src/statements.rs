@@ -448,24 +448,43 @@ impl Node {
     pub(crate) fn declare_down(&mut self, now: Instant, subject: NodeId, cause: String) {
         self.note_presence(now, subject);
         self.count_removal(now, subject);
-        self.hold_down(now, subject, cause);
-    }
-
-    /// A member is Down; if it was so before we started, that is no news.
-    pub(crate) fn hold_down(&mut self, now: Instant, subject: NodeId, cause: String) {
         self.stats.downs += 1;
         self.withdraw(now, subject);
         self.set_state(now, subject, MemberState::Down, cause);
+        self.let_go(now, subject);
+    }
+
+    /// A member was Down before we started, which is no news.
+    pub(crate) fn hold_down(&mut self, now: Instant, subject: NodeId, cause: &str) {
+        self.withdraw(now, subject);
+        self.change_state(now, subject, MemberState::Down, cause);
+        self.let_go(now, subject);
+    }
+
+    fn let_go(&mut self, now: Instant, subject: NodeId) {
         self.contacts.lost(now, subject);
         self.apply_forget_orders(now, subject);
     }
 
     pub(crate) fn set_state(&mut self, now: Instant, id: NodeId, state: MemberState, cause: String) {
-        let Some(before) = self.members.find(id).map(Member::state) else {
-            return;
-        };
+        if let Some(before) = self.change_state(now, id, state, &cause) {
+            let severity =
+                if matches!(state, MemberState::Down) { Severity::Warning } else { Severity::Info };
+            self.event(now, EventKind::Member, severity, self.name_of(id), before, state, cause);
+        }
+    }
+
+    /// Says what the state was before, if there is anything to tell.
+    fn change_state(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        state: MemberState,
+        cause: &str,
+    ) -> Option<MemberState> {
+        let before = self.members.find(id).map(Member::state)?;
         if before == state && !matches!(state, MemberState::Alive) {
-            return;
+            return None;
         }
         if before.is_serving() != state.is_serving() {
             self.note_presence(now, id);
@@ -473,16 +492,13 @@ impl Node {
         if !matches!(state, MemberState::Down) {
             self.demotions.settle(id);
         }
-        let Some(member) = self.members.find_mut(id) else {
-            return;
-        };
-        member.set_state(now, state, &cause);
-        let (name, zone) = (member.name().clone(), member.body().zone.clone());
+        let member = self.members.find_mut(id)?;
+        member.set_state(now, state, cause);
+        let zone = member.body().zone.clone();
         self.spread.member_changed(id, &zone, state);
         self.view.member_changed(id);
         self.local.is_view_unsaved |= !state.is_serving();
-        let severity = if matches!(state, MemberState::Down) { Severity::Warning } else { Severity::Info };
-        self.event(now, EventKind::Member, severity, name, before, state, cause);
+        Some(before)
     }
 
     fn on_forget_order(&mut self, now: Instant, giver: NodeId, subject: NodeId, order: ForgetBody) {

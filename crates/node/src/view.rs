@@ -23,6 +23,7 @@ pub(crate) struct Source<'a> {
     pub(crate) members: &'a Members,
     pub(crate) registry: &'a Registry,
     pub(crate) demotions: &'a Demotions,
+    pub(crate) isolated_since: Option<Instant>,
     pub(crate) clock: &'a Clock,
     pub(crate) now: Instant,
 }
@@ -116,6 +117,7 @@ impl ViewBuilder {
             members: self.members_by_name(),
             services: self.services.clone(),
             hosts: self.hosts.clone(),
+            isolated_since: source.isolated_since.map(|at| source.clock.wall(at)),
             made: wall,
         });
         self.are_members_dirty = false;

@@ -9,10 +9,11 @@ use ringmesh_node::registration::{RawEndpoint, RawRegistration};
 use ringmesh_sim::link::LinkConfig;
 use ringmesh_sim::seal::SimSealer;
 use ringmesh_sim::world::{World, WorldConfig};
-use ringmesh_types::event::EventKind;
+use ringmesh_types::event::{Event, EventKind};
 use ringmesh_types::sealed::{Accusation, Evidence, Seal, Statement, Verified};
 use ringmesh_types::service::HealthState;
 use ringmesh_types::snapshot::MemberState;
+use ringmesh_types::time::WallTime;
 
 const SEEDS: core::ops::Range<u64> = 0..5;
 
@@ -145,6 +146,50 @@ fn a_member_that_does_not_come_back_from_its_hold_is_down() {
     assert_eq!(world.sees(0, 5), Some(MemberState::Holding));
     world.run_for(secs(2));
     assert!(sees_down(&mut world, &[0, 1, 2, 3, 4], 5));
+}
+
+fn isolated_since(world: &mut World, host: usize) -> Option<WallTime> {
+    world.snapshot(host).expect("runs").isolated_since
+}
+
+#[test]
+fn who_hears_nobody_of_those_it_knows_is_isolated_until_it_does() {
+    for hosts in [2, 6] {
+        let mut world = mesh(1, hosts, 0.0);
+        world.run_for(secs(30));
+        world.split(&[0]);
+        let cut = world.now();
+        let is_isolated = |world: &mut World| isolated_since(world, 0).is_some();
+        let took = world.run_until(secs(12), is_isolated).expect("it is isolated");
+        assert!(took >= secs(9), "{took:?}");
+        world.run_for(secs(60));
+        assert!(is_isolated(&mut world), "those that are Down are missed, too");
+        assert_eq!(isolated_since(&mut world, 1).is_some(), hosts == 2, "the others have each other");
+        world.links.mend();
+        let took = world.run_until(secs(10), |world| !is_isolated(world));
+        assert!(took.is_some(), "{hosts} hosts, cut off at {cut:?}");
+        let said = |event: &&(_, usize, Event)| event.1 == 0 && event.2.to == "isolated";
+        assert_eq!(world.events.iter().filter(said).count(), 1);
+    }
+}
+
+#[test]
+fn who_is_alone_knows_nobody_is_paused_or_saw_all_others_leave_is_not_isolated() {
+    let mut alone = world(1, 1, 0.0);
+    alone.start_all();
+    alone.run_for(secs(60));
+    assert_eq!(isolated_since(&mut alone, 0), None);
+    let mut world = mesh(1, 3, 0.0);
+    world.freeze(0, secs(30));
+    world.run_for(secs(60));
+    for host in [1, 2] {
+        world.command(host, Command::Leave);
+        world.run_for(secs(1));
+        world.crash(host);
+    }
+    world.run_for(secs(60));
+    assert_eq!(isolated_since(&mut world, 0), None);
+    assert!(!world.events.iter().any(|(_, host, event)| *host == 0 && event.to == "isolated"));
 }
 
 #[test]

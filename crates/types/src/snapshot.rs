@@ -168,6 +168,8 @@ pub struct Snapshot {
     pub services: BTreeMap<ServiceName, Arc<ServiceView>>,
     /// Every address that a node or an endpoint has, with the nodes that have it.
     pub hosts: Arc<BTreeMap<IpAddr, Vec<NodeName>>>,
+    /// Set while the agent hears nobody of those that it knows, and since when: what it says of them is that old.
+    pub isolated_since: Option<WallTime>,
     /// When it was made.
     pub made: WallTime,
 }

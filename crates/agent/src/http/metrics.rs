@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use ringmesh_types::snapshot::MemberState;
 
 use super::Api;
 use super::read::agreed_ms;
@@ -57,9 +56,13 @@ fn members(page: &mut Page, api: &Api) {
     page.add("staleness_seconds_max", "gauge", help, oldest / 1_000);
     let demoted = snapshot.members.values().filter(|member| member.demoted.is_some()).count();
     page.add("members_demoted", "gauge", "Members whose instances come last in answers.", demoted as u64);
-    let is_alone =
-        snapshot.members.values().all(|member| member.is_self || !matches!(member.state, MemberState::Alive));
-    page.add("agent_isolated", "gauge", "1 if no other member is alive.", u64::from(is_alone));
+    let is_isolated = snapshot.isolated_since.is_some();
+    page.add(
+        "agent_isolated",
+        "gauge",
+        "1 while none of the known members is heard.",
+        u64::from(is_isolated),
+    );
 }
 
 fn node(page: &mut Page, api: &Api) {

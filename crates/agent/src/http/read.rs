@@ -41,6 +41,7 @@ pub(super) async fn agent(State(api): State<Arc<Api>>) -> Json<Value> {
         "domain": api.domain,
         "members": snapshot.members.len(),
         "serving": snapshot.serving_members(),
+        "isolated_since": snapshot.isolated_since.map(ringmesh_types::time::WallTime::as_unix_millis),
         "services": snapshot.services.len(),
         "documents": api.published.documents.load(Ordering::Relaxed),
         "digest": format!("{:016x}", api.published.root.load(Ordering::Relaxed)),
