@@ -36,6 +36,7 @@ use crate::events::Recorder;
 use crate::followers::Followers;
 use crate::gate::{self, GateStats};
 use crate::http::{self, Api};
+use crate::inherited::Inherited;
 use crate::mesh::{Doors, Mesh, MeshError};
 use crate::notify;
 use crate::pki::{Authority, Credentials, PkiError, Validity};
@@ -74,6 +75,7 @@ pub enum StartError {
 /// If it could not start; what was on disk before is untouched.
 pub async fn run(
     config: Config,
+    inherited: Inherited,
     stop: watch::Receiver<bool>,
     reloads: mpsc::Receiver<Config>,
 ) -> Result<(), StartError> {
@@ -93,7 +95,7 @@ pub async fn run(
     }
     let secret = store.secret(rand::random())?;
 
-    let dns_sockets = bind_dns(&config).await?;
+    let dns_sockets = bind_dns(&config, inherited).await?;
     let http_listener =
         http::bind(config.http.listen).await.map_err(|error| StartError::Bind(error.to_string()))?;
     let (urgent_door, urgent) = mpsc::channel(4_096);
@@ -331,13 +333,19 @@ pub fn preflight(config: &Config) -> Result<(), Vec<String>> {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-async fn bind_dns(config: &Config) -> Result<Vec<dns_server::DnsSockets>, StartError> {
+async fn bind_dns(
+    config: &Config,
+    mut inherited: Inherited,
+) -> Result<Vec<dns_server::DnsSockets>, StartError> {
     let mut sockets = Vec::new();
     for listen in &config.dns.listen {
-        let bound = dns_server::bind(*listen, dns_server::workers())
+        let bound = dns_server::bind(*listen, dns_server::workers(), &mut inherited)
             .await
             .map_err(|error| StartError::Bind(error.to_string()))?;
         sockets.push(bound);
+    }
+    for addr in inherited.left() {
+        tracing::warn!(%addr, "the service manager gave a socket that is not in dns.listen: add it there, or not there");
     }
     Ok(sockets)
 }

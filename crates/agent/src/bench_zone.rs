@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Profiles;
 use crate::dns_server::{self, DnsHandler};
+use crate::inherited::Inherited;
 
 /// The domain that is answered for.
 pub const DOMAIN: &str = "voip.mesh.test";
@@ -62,7 +63,9 @@ pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result
     let (snapshot, zone) = (Arc::new(ArcSwap::from_pointee(snapshot)), Arc::new(ArcSwap::from_pointee(zone)));
     let is_allowed = Arc::new(|from: IpAddr| from.is_loopback());
     let handler = DnsHandler::new(snapshot, zone, config, is_allowed, Profiles::default(), rand::random());
-    let sockets = dns_server::bind(bench.listen, bench.threads).await.map_err(io::Error::other)?;
+    let sockets = dns_server::bind(bench.listen, bench.threads, &mut Inherited::default())
+        .await
+        .map_err(io::Error::other)?;
     let addr = sockets.addr;
     let ended = tokio::spawn(dns_server::serve(sockets, &handler, shutdown)?);
     Ok(Served { addr, zone_bytes, ended })

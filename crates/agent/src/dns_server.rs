@@ -31,6 +31,7 @@ use tracing::{debug, warn};
 
 use crate::config::Profiles;
 use crate::dns_udp::{self, Workers};
+use crate::inherited::Inherited;
 
 /// How long a connection may be silent.
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -257,15 +258,23 @@ pub struct DnsSockets {
     tcp: TcpListener,
 }
 
-/// Opens `addr` for UDP, with so many threads, and TCP.
+/// Opens `addr` for UDP, with so many threads, and TCP, but for what is inherited.
 ///
 /// # Errors
 /// If either is taken or not allowed; nothing stays open then.
-pub async fn bind(addr: SocketAddr, workers: usize) -> Result<DnsSockets, ConfigBindError> {
+pub async fn bind(
+    addr: SocketAddr,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<DnsSockets, ConfigBindError> {
     let failed = |transport| move |source| ConfigBindError { addr, transport, source };
-    let udp = dns_udp::bind(addr, workers).map_err(failed("udp"))?;
+    let udp = dns_udp::bind(addr, workers, inherited.udp(addr)).map_err(failed("udp"))?;
     let addr = udp.addr;
-    let tcp = TcpListener::bind(addr).await.map_err(failed("tcp"))?;
+    let tcp = match inherited.tcp(addr) {
+        Some(listener) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)),
+        None => TcpListener::bind(addr).await,
+    }
+    .map_err(failed("tcp"))?;
     Ok(DnsSockets { addr, udp, tcp })
 }
 
@@ -384,7 +393,7 @@ mod tests {
     async fn many_at_once_are_all_answered_and_the_threads_end() {
         let config = ZoneConfig::new("m.test", 5, 15, "sip".parse().expect("a name")).expect("a valid zone");
         let (handler, shutdown) = (handler(config, true), CancellationToken::new());
-        let sockets = bind(ANY, 3).await.expect("loopback has a free port");
+        let sockets = bind(ANY, 3, &mut Inherited::default()).await.expect("loopback has a free port");
         let addr = sockets.addr;
         let serving =
             tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
@@ -413,7 +422,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_somebody_listens_on_is_taken() {
         let (addr, _, shutdown) = start(true).await;
-        let error = bind(addr, 2).await.expect_err("it is taken").to_string();
+        let error = bind(addr, 2, &mut Inherited::default()).await.expect_err("it is taken").to_string();
         assert!(error.contains("over udp") && error.contains("Is another program listening"), "{error}");
         shutdown.cancel();
     }
@@ -427,7 +436,7 @@ mod tests {
     async fn start_on(listen: SocketAddr, is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
         let config = ZoneConfig::new("m.test", 5, 15, "sip".parse().expect("a name")).expect("a valid zone");
         let (handler, shutdown) = (handler(config, is_allowed), CancellationToken::new());
-        let sockets = bind(listen, 2).await.expect("there is a free port");
+        let sockets = bind(listen, 2, &mut Inherited::default()).await.expect("there is a free port");
         let addr = sockets.addr;
         tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
         (addr, handler, shutdown)

@@ -11,7 +11,7 @@ use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::Shutdown;
+use std::net::{Shutdown, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -43,6 +43,8 @@ const WAITING_MAX: usize = 1_024;
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 /// How long to wait after the system refused to receive.
 const RECEIVE_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How often a thread on an inherited socket looks whether it is to end.
+const INHERITED_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Threads for one address at most.
 const WORKERS_MAX: usize = 16;
 
@@ -57,15 +59,29 @@ pub(crate) struct Sockets {
     /// The address, with the port that the system chose if it was asked to.
     pub(crate) addr: SocketAddr,
     sockets: Vec<Socket>,
+    /// Whether they are all one that outlives this process.
+    is_inherited: bool,
 }
 
-/// Opens `count` sockets on `addr`.
+/// Opens `count` sockets on `addr`, or shares the inherited one among as many threads.
 ///
 /// # Errors
 /// What the system says. An address that somebody else listens on is taken, even though sockets of one user may share it.
-pub(crate) fn bind(addr: SocketAddr, count: usize) -> io::Result<Sockets> {
-    let addr = std::net::UdpSocket::bind(addr)?.local_addr()?;
-    let sockets = (0..count).map(|_| open(addr)).collect::<io::Result<Vec<Socket>>>()?;
+pub(crate) fn bind(addr: SocketAddr, count: usize, inherited: Option<UdpSocket>) -> io::Result<Sockets> {
+    let is_inherited = inherited.is_some();
+    let (addr, sockets) = match inherited {
+        Some(socket) => {
+            let socket = Socket::from(socket);
+            socket.set_nonblocking(false)?;
+            prepare(&socket, addr)?;
+            socket.set_read_timeout(Some(INHERITED_LOOK_EVERY))?;
+            (addr, (0..count).map(|_| socket.try_clone()).collect::<io::Result<Vec<Socket>>>()?)
+        }
+        None => {
+            let addr = UdpSocket::bind(addr)?.local_addr()?;
+            (addr, (0..count).map(|_| open(addr)).collect::<io::Result<Vec<Socket>>>()?)
+        }
+    };
     if let Some(granted) = sockets.first().map(Socket::recv_buffer_size).transpose()?
         && granted < RECEIVE_BUFFER_BYTES
     {
@@ -76,12 +92,19 @@ pub(crate) fn bind(addr: SocketAddr, count: usize) -> io::Result<Sockets> {
             "the system grants a smaller DNS receive buffer: raise net.core.rmem_max to ride out longer stalls"
         );
     }
-    Ok(Sockets { addr, sockets })
+    Ok(Sockets { addr, sockets, is_inherited })
 }
 
 fn open(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_port(true)?;
+    prepare(&socket, addr)?;
+    socket.bind(&SockAddr::from(addr))?;
+    Ok(socket)
+}
+
+/// Sets what every socket on `addr` needs.
+fn prepare(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     if addr.ip().is_unspecified() {
         match addr {
@@ -89,8 +112,7 @@ fn open(addr: SocketAddr) -> io::Result<Socket> {
             SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
         }
     }
-    socket.bind(&SockAddr::from(addr))?;
-    Ok(socket)
+    Ok(())
 }
 
 /// The threads that serve one address.
@@ -99,6 +121,7 @@ pub(crate) struct Workers {
     sockets: Vec<Arc<Socket>>,
     threads: Vec<JoinHandle<()>>,
     is_stopping: Arc<AtomicBool>,
+    is_inherited: bool,
 }
 
 /// A question that is not usual.
@@ -123,7 +146,7 @@ impl Workers {
     /// If the system gives no threads.
     pub(crate) fn start(sockets: Sockets, handler: &DnsHandler) -> io::Result<Self> {
         let is_stopping = Arc::new(AtomicBool::new(false));
-        let is_wildcard = sockets.addr.ip().is_unspecified();
+        let (is_wildcard, is_inherited) = (sockets.addr.ip().is_unspecified(), sockets.is_inherited);
         let (door, waiting) = sync_channel(WAITING_MAX);
         let sockets: Vec<Arc<Socket>> = sockets.sockets.into_iter().map(Arc::new).collect();
         let mut threads = Vec::new();
@@ -141,13 +164,15 @@ impl Workers {
         let handler = handler.clone();
         let answer = move || answer_unusual(&handler, &waiting);
         threads.push(std::thread::Builder::new().name("dns-unusual".to_owned()).spawn(answer)?);
-        Ok(Self { sockets, threads, is_stopping })
+        Ok(Self { sockets, threads, is_stopping, is_inherited })
     }
 
-    /// Ends the threads; what has been received is answered.
+    /// Ends the threads; what has been received is answered. What waits in an inherited socket is for the next agent, so that
+    /// one is not shut down: its threads look now and then.
     pub(crate) fn stop(self) {
         self.is_stopping.store(true, Ordering::Release);
-        for socket in &self.sockets {
+        let own = if self.is_inherited { &[] } else { self.sockets.as_slice() };
+        for socket in own {
             // On a socket without a peer this is an error, and wakes whoever waits for it all the same.
             let _ = socket.shutdown(Shutdown::Both);
         }
@@ -257,9 +282,6 @@ impl Worker {
                 self.on_receive_failed(errno);
                 continue;
             }
-            if self.is_stopping() {
-                return;
-            }
             let mut counts = Counts::default();
             self.answer(&mut buffers, &mut counts);
             // Before it is sent: whoever has a response finds it counted.
@@ -273,7 +295,7 @@ impl Worker {
     }
 
     fn on_receive_failed(&self, errno: Errno) {
-        if errno != Errno::EINTR && !self.is_stopping() {
+        if ![Errno::EINTR, Errno::EAGAIN].contains(&errno) && !self.is_stopping() {
             debug!(%errno, "dns request not received");
             std::thread::sleep(RECEIVE_AGAIN_AFTER);
         }

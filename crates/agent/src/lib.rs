@@ -15,6 +15,7 @@ pub mod events;
 mod followers;
 pub mod gate;
 pub mod http;
+pub mod inherited;
 pub mod mesh;
 mod naming;
 pub mod notify;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ringmesh_agent::config::{Config, LogFormat, LogLevel};
+use ringmesh_agent::inherited::Inherited;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -32,7 +33,11 @@ pub(crate) struct AgentArgs {
     exit_with_parent: bool,
 }
 
-pub(crate) async fn run(args: AgentArgs) -> Outcome {
+/// `inherited` is what the service manager gave us.
+pub(crate) async fn run(args: AgentArgs, inherited: std::io::Result<Inherited>) -> Outcome {
+    let inherited = inherited.map_err(|error| {
+        Failure::refused(format!("LISTEN_FDS: something that was given is no socket of UDP or TCP: {error}"))
+    })?;
     let mut environment = environment();
     if let Some(name) = &args.name {
         environment.insert("RINGMESH_NODE_NAME".to_owned(), name.clone());
@@ -54,7 +59,7 @@ pub(crate) async fn run(args: AgentArgs) -> Outcome {
     let stop = stop_requested(with_parent).map_err(|error| Failure::refused(format!("signals: {error}")))?;
     let reloads = reloads(args.config.clone(), environment)
         .map_err(|error| Failure::refused(format!("signals: {error}")))?;
-    ringmesh_agent::agent::run(config, stop, reloads)
+    ringmesh_agent::agent::run(config, inherited, stop, reloads)
         .await
         .map_err(|error| Failure::refused(error.to_string()))
 }

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use ringmesh_agent::inherited::Inherited;
 use ringmesh_types::duration;
 
 /// Something went wrong, and which exit code says so.
@@ -205,13 +206,14 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let inherited = Inherited::from_environment();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             return say(&Failure::refused(format!("the operating system gives no threads: {error}")));
         }
     };
-    let outcome = runtime.block_on(run(cli.command));
+    let outcome = runtime.block_on(run(cli.command, inherited));
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -224,9 +226,9 @@ fn say(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
-async fn run(command: Command) -> Outcome {
+async fn run(command: Command, inherited: std::io::Result<Inherited>) -> Outcome {
     match command {
-        Command::Agent(args) => agent::run(args).await,
+        Command::Agent(args) => agent::run(args, inherited).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Members { ask, follow: false } => api::members(&ask).await,
         Command::Members { ask, follow: true } => follow::members(&ask).await,
