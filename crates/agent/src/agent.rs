@@ -1,7 +1,7 @@
 //! Puts an agent together: reads what it must not forget, binds its ports, starts its tasks, and stops in good order.
 
 use core::net::{IpAddr, SocketAddr};
-use core::num::NonZeroUsize;
+use core::num::{NonZeroU32, NonZeroUsize};
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ringmesh_dns::hot;
+use ringmesh_dns::rate::Limits;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
@@ -26,8 +27,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, wall_now};
-use crate::config::{Cidr, Config, DeclaredService, Seed};
+use crate::config::{Cidr, Config, DeclaredService, Dns, Seed};
 use crate::disk::{self, Remembered, Store, StoreError};
+use crate::dns_guard::Guard;
 use crate::dns_server::{self, DnsHandler};
 use crate::dns_zone;
 use crate::doctor::{self, Answerer, Caller, Doctor};
@@ -152,14 +154,12 @@ pub async fn run(
     let disk_thread = std::thread::Builder::new().name("disk".to_owned()).spawn(disk_thread)?;
 
     let shutdown = CancellationToken::new();
-    let dns = DnsHandler::new(
-        snapshot,
-        zone,
-        zone_config.clone(),
-        allows(&config.dns.allow),
-        config.dns.profiles.clone(),
-        rand::random(),
-    );
+    let guard = dns_guard(&config.dns);
+    let allowed = allows(&config.dns.allow);
+    let profiles = config.dns.profiles.clone();
+    let dns = DnsHandler::new(snapshot, zone, zone_config.clone(), allowed, guard, profiles, rand::random());
+    let (guarded, until) = (dns.clone(), shutdown.clone());
+    tokio::spawn(async move { guarded.guard().keep_renewing(until).await });
     let dns_listen = config.dns.listen.clone();
     let mut dns_tasks = Vec::new();
     for sockets in dns_sockets {
@@ -355,6 +355,11 @@ fn zone_config(config: &Config) -> Result<ZoneConfig, StartError> {
     let dns = &config.dns;
     ZoneConfig::new(&dns.domain, seconds(dns.ttl), seconds(dns.negative_ttl), dns.default_sip_service.clone())
         .map_err(|why| StartError::Setting(format!("dns.domain: {why}")))
+}
+
+fn dns_guard(dns: &Dns) -> Guard {
+    let limits = NonZeroU32::new(dns.rate_limit).zip(NonZeroU32::new(dns.rate_burst));
+    Guard::new(allows(&dns.trusted), limits.map(|(rate, burst)| Limits { rate, burst }))
 }
 
 fn allows(cidrs: &[Cidr]) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {

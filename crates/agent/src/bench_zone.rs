@@ -17,6 +17,7 @@ use ringmesh_types::time::WallTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Profiles;
+use crate::dns_guard::Guard;
 use crate::dns_server::{self, DnsHandler};
 use crate::inherited::Inherited;
 
@@ -62,7 +63,9 @@ pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result
     let zone_bytes = zone.heap_bytes();
     let (snapshot, zone) = (Arc::new(ArcSwap::from_pointee(snapshot)), Arc::new(ArcSwap::from_pointee(zone)));
     let is_allowed = Arc::new(|from: IpAddr| from.is_loopback());
-    let handler = DnsHandler::new(snapshot, zone, config, is_allowed, Profiles::default(), rand::random());
+    let guard = Guard::new(is_allowed.clone(), None);
+    let profiles = Profiles::default();
+    let handler = DnsHandler::new(snapshot, zone, config, is_allowed, guard, profiles, rand::random());
     let sockets = dns_server::bind(bench.listen, bench.threads, &mut Inherited::default())
         .await
         .map_err(io::Error::other)?;
@@ -71,7 +74,8 @@ pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result
     Ok(Served { addr, zone_bytes, ended })
 }
 
-fn snapshot(bench: &BenchZone) -> Result<Snapshot, NameError> {
+/// The catalogue that is served.
+pub(crate) fn snapshot(bench: &BenchZone) -> Result<Snapshot, NameError> {
     let local = Arc::new(member("local", "a", vec![IpAddr::from([127, 0, 0, 1])])?);
     let mut members = BTreeMap::from([(local.name.clone(), Arc::clone(&local))]);
     let mut services = BTreeMap::new();

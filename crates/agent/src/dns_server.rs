@@ -19,17 +19,21 @@ use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use ringmesh_dns::answer::{self, Asker, Via};
+use ringmesh_dns::answer::{self, Via};
+use ringmesh_dns::client::Client;
+use ringmesh_dns::cookie::Secrets;
 use ringmesh_dns::hot;
 use ringmesh_dns::profile::Profile;
 use ringmesh_dns::urn::mix;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::snapshot::Snapshot;
+use ringmesh_types::time::WallTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::config::Profiles;
+use crate::dns_guard::Guard;
 use crate::dns_udp::{self, Workers};
 use crate::inherited::Inherited;
 
@@ -53,6 +57,12 @@ pub struct DnsStats {
     pub hot: AtomicU64,
     /// Unusual requests over UDP that were dropped because too many waited.
     pub dropped: AtomicU64,
+    /// Requests over UDP that got no response because their network had asked for too many.
+    pub rate_limited: AtomicU64,
+    /// Requests over UDP that were told to come by TCP, or with a cookie, because their network had asked for too many.
+    pub slipped: AtomicU64,
+    /// Requests over UDP, from networks that are not trusted, with a cookie that is not ours or is too old.
+    pub cookies_bad: AtomicU64,
     /// Requests that got no response at all: fragments of messages, and responses sent to us.
     pub unanswered: AtomicU64,
     /// Responses that a name does not exist.
@@ -61,7 +71,7 @@ pub struct DnsStats {
     pub refused: AtomicU64,
     /// Responses that a request cannot be read.
     pub formerr: AtomicU64,
-    /// Responses that send the asker to TCP.
+    /// Responses that send the asker to TCP because what it asked for is too long, for it or for anybody.
     pub truncated: AtomicU64,
     /// Responses that could not be sent.
     pub unsent: AtomicU64,
@@ -97,24 +107,26 @@ struct Shared {
     zone: Arc<ArcSwap<hot::Zone>>,
     config: Arc<ZoneConfig>,
     is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    guard: Guard,
     draws: AtomicU64,
     stats: DnsStats,
 }
 
 impl DnsHandler {
     /// A handler that answers from whatever snapshot is current, and from the `zone` that is encoded of it, to whom
-    /// `is_allowed` allows; others are refused. `profiles` says how.
+    /// `is_allowed` allows; others are refused. Over UDP, `guard` says who is trusted; `profiles` says who is which stack.
     /// Agents with different `seed` draw targets in different orders.
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
         zone: Arc<ArcSwap<hot::Zone>>,
         config: Arc<ZoneConfig>,
         is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+        guard: Guard,
         profiles: Profiles,
         seed: u64,
     ) -> Self {
         let (draws, stats) = (AtomicU64::new(seed), DnsStats::default());
-        let shared = Shared { snapshot, zone, config, is_allowed, draws, stats };
+        let shared = Shared { snapshot, zone, config, is_allowed, guard, draws, stats };
         Self { shared: Arc::new(shared), profiles: Arc::new(profiles) }
     }
 
@@ -128,9 +140,9 @@ impl DnsHandler {
         self.profiles.default
     }
 
-    /// How somebody at this address is answered.
-    pub(crate) fn profile(&self, from: IpAddr) -> Profile {
-        self.profiles.of(from)
+    /// Somebody who asks at `now`.
+    pub(crate) fn client<'a>(&self, from: IpAddr, now: WallTime, secrets: &'a Secrets) -> Client<'a> {
+        self.shared.guard.client(from, self.profiles.of(from), now, secrets)
     }
 
     /// What was asked and answered so far.
@@ -148,6 +160,11 @@ impl DnsHandler {
         (self.shared.is_allowed)(from)
     }
 
+    /// Whom UDP trusts, and what it does about others.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.shared.guard
+    }
+
     /// A response could not be sent.
     pub(crate) fn on_unsent(&self, error: &dyn core::fmt::Display) {
         increment(&self.stats().unsent);
@@ -160,13 +177,14 @@ impl DnsHandler {
 
     /// The response to a datagram, if it gets one.
     pub(crate) fn answer_datagram(&self, bytes: &[u8], from: IpAddr) -> Option<Vec<u8>> {
-        let Shared { snapshot, config, is_allowed, stats, .. } = &*self.shared;
+        let Shared { snapshot, config, is_allowed, guard, stats, .. } = &*self.shared;
         increment(&stats.queries);
+        let secrets = guard.secrets();
+        let client = self.client(from, guard.now().1, &secrets);
         let response = if is_allowed(from) {
-            let asker = Asker { via: Via::Udp, profile: self.profile(from) };
-            answer::respond(config, &snapshot.load(), bytes, asker, self.draw())
+            answer::respond(config, &snapshot.load(), &client, bytes, Via::Udp, self.draw())
         } else {
-            answer::refuse(bytes)
+            answer::refuse(&client, bytes)
         };
         match response.as_deref() {
             // RFC 1035, 4.1.1: TC and the response code are in the third and fourth byte.
@@ -180,15 +198,16 @@ impl DnsHandler {
 
     /// The response to a request on a connection.
     fn answer_request(&self, request: &Request) -> Message {
-        let Shared { snapshot, config, is_allowed, stats, .. } = &*self.shared;
+        let Shared { snapshot, config, is_allowed, guard, stats, .. } = &*self.shared;
         increment(&stats.queries);
         increment(&stats.over_tcp);
+        let secrets = guard.secrets();
+        let client = self.client(request.src().ip(), guard.now().1, &secrets);
         let response = match Message::from_vec(request.as_slice()) {
             Ok(message) if is_allowed(request.src().ip()) => {
-                let asker = Asker { via: Via::Tcp, profile: self.profile(request.src().ip()) };
-                answer::answer(config, &snapshot.load(), &message, asker, self.draw())
+                answer::answer(config, &snapshot.load(), &client, &message, Via::Tcp, self.draw())
             }
-            Ok(message) => answer::refusal(&message),
+            Ok(message) => answer::refusal(&client, &message),
             Err(_) => {
                 Message::error_msg(request.metadata.id, request.metadata.op_code, ResponseCode::FormErr)
             }
@@ -346,7 +365,6 @@ mod tests {
     use hickory_proto::rr::{Name, RecordType};
     use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
     use ringmesh_types::snapshot::{MemberState, MemberView};
-    use ringmesh_types::time::WallTime;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UdpSocket};
 
@@ -446,7 +464,9 @@ mod tests {
         let (config, snapshot) = (Arc::new(config), snapshot());
         let zone = Arc::new(ArcSwap::from_pointee(hot::Zone::new(config.clone(), &snapshot)));
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-        DnsHandler::new(snapshot, zone, config, Arc::new(move |_| is_allowed), Profiles::default(), 1)
+        let guard = Guard::new(Arc::new(|_| true), None);
+        let (is_allowed, profiles) = (Arc::new(move |_| is_allowed), Profiles::default());
+        DnsHandler::new(snapshot, zone, config, is_allowed, guard, profiles, 1)
     }
 
     fn question(name: &str, kind: RecordType) -> Vec<u8> {

@@ -3,10 +3,13 @@
 //! nothing taken from the heap and no lock held; the others wait, if there is room, for one thread more. So a flood of
 //! odd questions costs one core at most, and keeps no usual one waiting.
 //!
+//! Who is not trusted is counted first, by each thread for itself: the kernel spreads the ports of an asker over the threads,
+//! so one that asks from many may get as many times the limit as there are threads.
+//!
 //! A response leaves from the address that was asked. On a wildcard address the kernel is asked which one that was, message
 //! by message; a listener on an address of its own does without.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -22,8 +25,13 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg, sendmsg,
     setsockopt, sockopt,
 };
+use ringmesh_dns::admission::{self, Admission};
+use ringmesh_dns::client::Client;
+use ringmesh_dns::cookie::{Secrets, Standing};
 use ringmesh_dns::hot;
+use ringmesh_dns::rate::Limiter;
 use ringmesh_dns::urn::mix;
+use ringmesh_types::time::{Instant, WallTime};
 use rustix::net::addr::SocketAddrArg as _;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -157,6 +165,7 @@ impl Workers {
                 others: door.clone(),
                 is_stopping: Arc::clone(&is_stopping),
                 draws: Cell::new(rand::random()),
+                limiter: RefCell::new(handler.guard().limiter()),
             };
             let work = move || if is_wildcard { worker.run_singly() } else { worker.run_in_batches() };
             threads.push(std::thread::Builder::new().name("dns".to_owned()).spawn(work)?);
@@ -232,19 +241,27 @@ impl Buffers {
 struct Counts {
     hot: u64,
     nxdomain: u64,
+    truncated: u64,
     dropped: u64,
     unanswered: u64,
+    rate_limited: u64,
+    slipped: u64,
+    cookies_bad: u64,
 }
 
 impl Counts {
     fn add_to(&self, handler: &DnsHandler) {
         let stats = handler.stats();
         let counters = [
-            (self.hot + self.unanswered, &stats.queries),
+            (self.hot + self.unanswered + self.rate_limited + self.slipped, &stats.queries),
             (self.hot, &stats.hot),
             (self.nxdomain, &stats.nxdomain),
+            (self.truncated, &stats.truncated),
             (self.dropped, &stats.dropped),
             (self.unanswered, &stats.unanswered),
+            (self.rate_limited, &stats.rate_limited),
+            (self.slipped, &stats.slipped),
+            (self.cookies_bad, &stats.cookies_bad),
         ];
         for (count, counter) in counters {
             if count > 0 {
@@ -254,6 +271,15 @@ impl Counts {
     }
 }
 
+/// What holds for all requests of one turn.
+struct Turn<'a> {
+    zone: &'a hot::Zone,
+    secrets: &'a Secrets,
+    /// Read once: of one turn all requests come at the same time.
+    now: Instant,
+    wall: WallTime,
+}
+
 /// One thread and its socket.
 struct Worker {
     socket: Arc<Socket>,
@@ -261,6 +287,7 @@ struct Worker {
     others: SyncSender<Unusual>,
     is_stopping: Arc<AtomicBool>,
     draws: Cell<u64>,
+    limiter: RefCell<Option<Limiter>>,
 }
 
 impl Worker {
@@ -326,11 +353,13 @@ impl Worker {
     /// Answers what was received, or hands it on.
     fn answer(&self, buffers: &mut Buffers, counts: &mut Counts) {
         buffers.answered.clear();
-        let zone = self.handler.zone();
+        let (zone, secrets) = (self.handler.zone(), self.handler.guard().secrets());
+        let (now, wall) = self.handler.guard().now();
+        let turn = Turn { zone: &zone, secrets: &secrets, now, wall };
         for (index, (length, from)) in buffers.received.iter().copied().enumerate() {
             let request = &buffers.requests[index][..length];
             let response = &mut buffers.responses[buffers.answered.len()];
-            if let Some(answered) = self.answer_one(&zone, request, from, None, response, counts) {
+            if let Some(answered) = self.answer_one(&turn, request, from, None, response, counts) {
                 buffers.answered.push((answered, from.as_any()));
             }
         }
@@ -339,7 +368,7 @@ impl Worker {
     /// The length of the response, if it is to be sent from here.
     fn answer_one(
         &self,
-        zone: &hot::Zone,
+        turn: &Turn<'_>,
         request: &[u8],
         from: SocketAddr,
         asked: Option<Asked>,
@@ -352,16 +381,45 @@ impl Worker {
             return None;
         }
         self.draws.set(self.draws.get().wrapping_add(1));
+        let client = self.handler.client(from.ip(), turn.wall, turn.secrets);
+        if !client.is_trusted {
+            match self.admit(turn, &client, request, response, counts) {
+                Admission::Answer => {}
+                Admission::Instead(length) => return Some(length),
+                Admission::Drop => return None,
+            }
+        }
         let is_allowed = self.handler.is_allowed(from.ip());
-        let profile = self.handler.profile(from.ip());
-        if is_allowed && let Some(answered) = zone.answer(request, response, profile, mix(self.draws.get())) {
+        let draw = mix(self.draws.get());
+        if is_allowed && let Some(answered) = turn.zone.answer(&client, request, response, draw) {
             counts.hot += 1;
             counts.nxdomain += u64::from(answered.is_nxdomain);
+            counts.truncated += u64::from(answered.is_truncated);
             return Some(answered.length);
         }
         let unusual = Unusual { socket: Arc::clone(&self.socket), bytes: request.to_vec(), from, asked };
         counts.dropped += u64::from(self.others.try_send(unusual).is_err());
         None
+    }
+
+    /// Whether somebody who is not trusted is answered.
+    fn admit(
+        &self,
+        turn: &Turn<'_>,
+        client: &Client<'_>,
+        request: &[u8],
+        response: &mut [u8],
+        counts: &mut Counts,
+    ) -> Admission {
+        let mut limiter = self.limiter.borrow_mut();
+        let admitted = admission::admit(limiter.as_mut(), client, request, response, turn.now);
+        counts.cookies_bad += u64::from(admitted.cookie == Some(Standing::Bad));
+        match admitted.verdict {
+            Admission::Answer => {}
+            Admission::Instead(_) => counts.slipped += 1,
+            Admission::Drop => counts.rate_limited += 1,
+        }
+        admitted.verdict
     }
 
     /// Sends the responses.
@@ -419,9 +477,11 @@ impl Worker {
                 }
             };
             let mut counts = Counts::default();
-            let zone = self.handler.zone();
+            let (zone, secrets) = (self.handler.zone(), self.handler.guard().secrets());
+            let (now, wall) = self.handler.guard().now();
+            let turn = Turn { zone: &zone, secrets: &secrets, now, wall };
             let answered =
-                self.answer_one(&zone, &request[..length], from, Some(asked), &mut response, &mut counts);
+                self.answer_one(&turn, &request[..length], from, Some(asked), &mut response, &mut counts);
             counts.add_to(&self.handler);
             if let Some(length) = answered
                 && let Err(error) = send_from(&self.socket, asked, &response[..length], from)

@@ -6,6 +6,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod dns_guard;
 pub mod dns_server;
 mod dns_udp;
 mod dns_zone;

@@ -2,17 +2,20 @@
 //! that stands for chance.
 //!
 //! Sources: RFC 1034 4.3 and RFC 1035 4.1 (responses), RFC 2181 5.2 and 9 (one TTL per RRset, TC), RFC 2308 2 and 3
-//! (negative answers), RFC 2782 (SRV), RFC 3263 4.1 (NAPTR), RFC 6891 6 and 7 (EDNS), RFC 8482 4.2 (ANY), RFC 8906 3
-//! (always answer). Partial: no DNSSEC, no cookies, no zone transfer.
+//! (negative answers), RFC 2782 (SRV), RFC 3263 4.1 (NAPTR), RFC 6891 6 and 7 (EDNS), RFC 7873 5 (cookies), RFC 8482 4.2
+//! (ANY), RFC 8906 3 (always answer), RFC 8914 (extended errors). Partial: no DNSSEC, no zone transfer.
 
 use hickory_proto::op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{DNSClass, RecordType};
 use hickory_proto::serialize::binary::BinDecodable;
 use ringmesh_types::snapshot::Snapshot;
 
+use crate::client::Client;
+use crate::cookie::{self, Judged, PeerCookieLengthError, Standing};
+use crate::extended::{self, Cause};
 use crate::fit;
 use crate::lookup::Lookup;
-use crate::profile::Profile;
 use crate::zone::ZoneConfig;
 
 /// How a request came, and so how large its response may be.
@@ -24,43 +27,35 @@ pub enum Via {
     Tcp,
 }
 
-/// How a request came, and what its asker's stack is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asker {
-    /// How it came.
-    pub via: Via,
-    /// What the stack is like.
-    pub profile: Profile,
-}
-
-impl From<Via> for Asker {
-    /// Any stack.
-    fn from(via: Via) -> Self {
-        Self { via, profile: Profile::Full }
-    }
-}
-
-/// The response to the request in `bytes`, ready to send. `None` for what must not be answered: what is too short to be
-/// a message, and responses, which two servers would otherwise throw at each other forever.
+/// The response to the request in `bytes` from `client`, ready to send. `None` for what must not be answered: what is too
+/// short to be a message, and responses, which two servers would otherwise throw at each other forever.
 pub fn respond(
     config: &ZoneConfig,
     snapshot: &Snapshot,
+    client: &Client<'_>,
     bytes: &[u8],
-    asker: Asker,
+    via: Via,
     draw: u64,
 ) -> Option<Vec<u8>> {
-    respond_with(bytes, |request| answer(config, snapshot, request, asker, draw))
+    respond_with(bytes, |request| {
+        let mut response = answer(config, snapshot, client, request, via, draw);
+        if via == Via::Udp {
+            let cookie = client.judge_message(request).ok().flatten();
+            fit::cap(&mut response, client.bytes_max(bytes.len(), cookie.as_ref()));
+        }
+        response
+    })
 }
 
-/// The response to the request in `bytes` for somebody who may not ask; `None` as for [`respond`].
-pub fn refuse(bytes: &[u8]) -> Option<Vec<u8>> {
-    respond_with(bytes, refusal)
+/// The response to the request in `bytes` from `client`, who may not ask; `None` as for [`respond`].
+pub fn refuse(client: &Client<'_>, bytes: &[u8]) -> Option<Vec<u8>> {
+    respond_with(bytes, |request| refusal(client, request))
 }
 
-/// The response to `request` for somebody who may not ask.
-pub fn refusal(request: &Message) -> Message {
-    let mut response = prepare(request);
-    response.metadata.response_code = ResponseCode::Refused;
+/// The response to `request` from `client`, who may not ask.
+pub fn refusal(client: &Client<'_>, request: &Message) -> Message {
+    let mut response = prepare(request, client.judge_message(request));
+    fail(&mut response, Failure(ResponseCode::Refused, Some(Cause::Prohibited)));
     response
 }
 
@@ -71,7 +66,7 @@ fn respond_with(bytes: &[u8], answer: impl FnOnce(&Message) -> Message) -> Optio
     }
     let response = if header.metadata.op_code != OpCode::Query {
         failure(&header.metadata, ResponseCode::NotImp)
-    } else if header.counts.queries != 1 {
+    } else if header.counts.queries > 1 {
         // Read from the header alone: the decoder would make room for 65,535 questions before it looks for them.
         failure(&header.metadata, ResponseCode::FormErr)
     } else {
@@ -83,33 +78,40 @@ fn respond_with(bytes: &[u8], answer: impl FnOnce(&Message) -> Message) -> Optio
     response.to_vec().or_else(|_| failure(&header.metadata, ResponseCode::ServFail).to_vec()).ok()
 }
 
-/// The response to `request`.
+/// The response to `request` from `client`.
 pub fn answer(
     config: &ZoneConfig,
     snapshot: &Snapshot,
+    client: &Client<'_>,
     request: &Message,
-    asker: Asker,
+    via: Via,
     draw: u64,
 ) -> Message {
-    let Asker { via, profile } = asker;
-    let mut response = prepare(request);
-    match question(request) {
-        Err(code) => response.metadata.response_code = code,
+    let cookie = client.judge_message(request);
+    let mut response = prepare(request, cookie);
+    match question(request, cookie) {
+        Err(failure) => fail(&mut response, failure),
         Ok(question) => {
-            let limit = fit::limit(request, via, profile);
+            let (limit, profile) = (fit::limit(request, via, client.profile), client.profile);
             Lookup { config, snapshot, question, profile, limit, draw }.fill(&mut response, via);
+            if response.metadata.response_code == ResponseCode::Refused {
+                extended::add(&mut response, Cause::NotAuthoritative, limit);
+            }
         }
     }
     response
 }
 
 /// A response that repeats what every response repeats, and says nothing yet.
-fn prepare(request: &Message) -> Message {
+fn prepare(request: &Message, cookie: Result<Option<Judged>, PeerCookieLengthError>) -> Message {
     let mut response = failure(&request.metadata, ResponseCode::NoError);
     if let [question] = request.queries.as_slice() {
         response.queries = vec![question.clone()];
     }
     response.edns = request.edns.as_ref().map(echo);
+    if let (Some(edns), Ok(Some(cookie))) = (&mut response.edns, cookie) {
+        edns.options_mut().insert(EdnsOption::Unknown(cookie::OPTION, cookie.reply.to_vec()));
+    }
     response
 }
 
@@ -129,22 +131,42 @@ fn echo(request: &Edns) -> Edns {
     edns
 }
 
+/// Why a question is not looked up, for programs and for people.
+struct Failure(ResponseCode, Option<Cause>);
+
+fn fail(response: &mut Message, Failure(code, cause): Failure) {
+    response.metadata.response_code = code;
+    if let Some(cause) = cause {
+        extended::add(response, cause, fit::UDP_BYTES_MIN.into());
+    }
+}
+
 /// The question of `request`, or why it is not answered.
-fn question(request: &Message) -> Result<&Query, ResponseCode> {
+fn question(
+    request: &Message,
+    cookie: Result<Option<Judged>, PeerCookieLengthError>,
+) -> Result<&Query, Failure> {
+    let fail = |code| Err(Failure(code, None));
     if request.metadata.op_code != OpCode::Query {
-        return Err(ResponseCode::NotImp);
+        return fail(ResponseCode::NotImp);
     }
     if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
-        return Err(ResponseCode::BADVERS);
+        return fail(ResponseCode::BADVERS);
     }
-    let [question] = request.queries.as_slice() else {
-        return Err(ResponseCode::FormErr);
+    // RFC 7873, 5.2.2: a cookie of no possible length is a format error.
+    let Ok(cookie) = cookie else {
+        return fail(ResponseCode::FormErr);
     };
-    if ![DNSClass::IN, DNSClass::ANY].contains(&question.query_class) {
-        return Err(ResponseCode::Refused);
-    }
-    if [RecordType::AXFR, RecordType::IXFR].contains(&question.query_type) {
-        return Err(ResponseCode::Refused);
+    let question = match (request.queries.as_slice(), cookie) {
+        ([question], _) => question,
+        // RFC 7873, 5.4: who asks for nothing but a cookie gets it.
+        ([], Some(Judged { standing: Standing::Bad, .. })) => return fail(ResponseCode::BADCOOKIE),
+        ([], Some(_)) => return fail(ResponseCode::NoError),
+        _ => return fail(ResponseCode::FormErr),
+    };
+    let is_class = [DNSClass::IN, DNSClass::ANY].contains(&question.query_class);
+    if !is_class || [RecordType::AXFR, RecordType::IXFR].contains(&question.query_type) {
+        return Err(Failure(ResponseCode::Refused, Some(Cause::NotSupported)));
     }
     Ok(question)
 }
@@ -197,10 +219,11 @@ mod tests {
     fn ask(config: &ZoneConfig, snapshot: &Snapshot, text: &str) -> Message {
         let via = if text.ends_with(" tcp") { Via::Tcp } else { Via::Udp };
         let bytes = request(text).to_vec().expect("a request can be written");
-        let response = respond(config, snapshot, &bytes, via.into(), 42).expect("a request is answered");
+        let response =
+            respond(config, snapshot, &Client::LOCAL, &bytes, via, 42).expect("a request is answered");
         if via == Via::Udp {
             assert!(
-                response.len() <= fit::limit(&request(text), via, Profile::Full),
+                response.len() <= fit::limit(&request(text), via, Client::LOCAL.profile),
                 "{text}: {} bytes",
                 response.len()
             );
@@ -464,16 +487,16 @@ mod tests {
     fn responses_and_fragments_are_not_answered() {
         let snapshot = World::read(WORLD).snapshot();
         let mut bytes = request("sip A").to_vec().expect("a request can be written");
-        assert_eq!(respond(&zone(), &snapshot, &bytes[..11], Via::Udp.into(), 0), None);
+        assert_eq!(respond(&zone(), &snapshot, &Client::LOCAL, &bytes[..11], Via::Udp, 0), None);
         bytes[2] |= 0x80;
-        assert_eq!(respond(&zone(), &snapshot, &bytes, Via::Udp.into(), 0), None);
-        assert_eq!(refuse(&bytes), None);
+        assert_eq!(respond(&zone(), &snapshot, &Client::LOCAL, &bytes, Via::Udp, 0), None);
+        assert_eq!(refuse(&Client::LOCAL, &bytes), None);
     }
 
     #[test]
     fn who_may_not_ask_is_told_so_with_the_question() {
         let bytes = request("sip A edns=1232").to_vec().expect("a request can be written");
-        let response = refuse(&bytes).expect("a request is answered");
+        let response = refuse(&Client::LOCAL, &bytes).expect("a request is answered");
         let response = Message::from_vec(&response).expect("a response can be read");
         assert_eq!(print(&response), "Refused opt | - | - | -");
         assert_eq!(response.queries, request("sip A").queries);
@@ -487,8 +510,8 @@ mod tests {
             let mut bytes = request.clone();
             bytes[at] = byte;
             bytes.truncate(length);
-            let response =
-                respond(&zone(), &snapshot, &bytes, Via::Udp.into(), 0).expect("a request is answered");
+            let response = respond(&zone(), &snapshot, &Client::LOCAL, &bytes, Via::Udp, 0)
+                .expect("a request is answered");
             print(&Message::from_vec(&response).expect("a response can be read"))
         };
         assert_eq!(code(0, 0, 15), "FormErr | - | - | -");
@@ -507,7 +530,7 @@ mod tests {
 
     fn check_response(bytes: &[u8], via: Via, draw: u64) {
         let (config, snapshot) = &*TARGET;
-        let Some(response) = respond(config, snapshot, bytes, via.into(), draw) else {
+        let Some(response) = respond(config, snapshot, &Client::LOCAL, bytes, via, draw) else {
             return;
         };
         let edns = Message::from_vec(bytes).ok().and_then(|request| request.edns);

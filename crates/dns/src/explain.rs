@@ -8,6 +8,7 @@ use ringmesh_types::snapshot::Snapshot;
 use serde::Serialize;
 
 use crate::answer::{self, Via};
+use crate::client::Client;
 use crate::profile::Profile;
 use crate::qname::{self, Asked};
 use crate::selection::{self, Candidate, Filter, Verdict};
@@ -161,7 +162,7 @@ fn part(config: &ZoneConfig, asked: &Asked, qtype: RecordType) -> Option<(Servic
 fn rcode(config: &ZoneConfig, snapshot: &Snapshot, name: &Name, qtype: RecordType) -> String {
     let mut request = Message::new(0, MessageType::Query, OpCode::Query);
     request.queries = vec![Query::query(name.clone(), qtype)];
-    let response = answer::answer(config, snapshot, &request, Via::Tcp.into(), 0);
+    let response = answer::answer(config, snapshot, &Client::LOCAL, &request, Via::Tcp, 0);
     let code = response.metadata.response_code;
     let known = [
         (ResponseCode::NoError, "NOERROR"),

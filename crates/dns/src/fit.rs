@@ -6,6 +6,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::Record;
 
 use crate::answer::Via;
+use crate::extended;
 use crate::profile::Profile;
 
 /// RFC 1035, 2.3.4: what every asker takes over UDP.
@@ -73,6 +74,22 @@ pub(crate) fn place(response: &mut Message, found: Found, limit: usize, via: Via
     });
     response.additionals = glue;
     response.additionals.truncate(fitting);
+}
+
+/// Sends the asker to TCP if `response` takes more than `bytes_max`.
+pub(crate) fn cap(response: &mut Message, bytes_max: usize) {
+    let fits = |response: &Message| response.to_vec().is_ok_and(|bytes| bytes.len() <= bytes_max);
+    if bytes_max == usize::MAX || fits(response) {
+        return;
+    }
+    extended::remove(response);
+    if fits(response) {
+        return;
+    }
+    response.metadata.truncation = true;
+    response.answers.clear();
+    response.authorities.clear();
+    response.additionals.clear();
 }
 
 /// Whether `response` with `records` in one of its sections keeps the limit.

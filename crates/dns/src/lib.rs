@@ -1,5 +1,6 @@
 //! What the mesh answers to DNS questions: pure functions from a [`Snapshot`](ringmesh_types::snapshot::Snapshot) and a
-//! question to a response. No sockets, no clock, no state; whatever is random comes in as a number.
+//! question to a response. No sockets, no clock, no state but the counts of a [`rate::Limiter`], which its owner keeps;
+//! whatever is random comes in as a number.
 //!
 //! * [`zone`]: which domain is answered for, and with which times to live;
 //! * [`qname`]: what a name asks for;
@@ -8,17 +9,28 @@
 //! * [`urn`]: drawing by weight;
 //! * [`profile`]: what answers are made like for the stack that asks;
 //! * [`answer`]: the response to a request;
+//! * [`client`]: who asks, and [`cookie`]: what proves that it is no other;
+//! * [`rate`]: how often somebody is answered, and [`admission`]: what others get instead;
+//! * [`extended`]: why there is no better answer, for people;
 //! * [`hot`]: the same responses to the usual requests, encoded beforehand;
 //! * [`explain`]: the same decisions, in words.
 
+pub mod admission;
 pub mod answer;
+pub mod client;
+pub mod cookie;
+#[cfg(test)]
+mod edns_tests;
 pub mod explain;
+pub mod extended;
 mod fit;
+mod glance;
 pub mod host;
 pub mod hot;
 mod lookup;
 pub mod profile;
 pub mod qname;
+pub mod rate;
 mod records;
 pub mod selection;
 #[cfg(test)]

@@ -32,6 +32,10 @@ pub const HOLD: Knob<Duration> =
 pub const TTL: Knob<Duration> = Knob::millis(5_000, 1_000, 300_000);
 /// `dns.negative_ttl`: how long a negative answer may be kept; whole seconds.
 pub const NEGATIVE_TTL: Knob<Duration> = Knob::millis(15_000, 11_000, 30_000);
+/// `dns.rate_limit`: responses a second over UDP to each network that is not trusted; 0 is no limit.
+pub const RATE_LIMIT: Knob<u32> = Knob { default: 100, min: 0, max: 100_000 };
+/// `dns.rate_burst`: how many of them at once after a rest.
+pub const RATE_BURST: Knob<u32> = Knob { default: 200, min: 1, max: 100_000 };
 /// `service.weight`: an instance's share among its equals.
 pub const WEIGHT: Knob<u16> = Knob { default: 100, min: 1, max: u16::MAX };
 /// `service.endpoint.check.rise` and `fall`: results in a row that change a state.
@@ -93,6 +97,8 @@ mod tests {
             assert!(knob.range().contains(&knob.default), "{knob:?}");
         }
         assert!(WEIGHT.range().contains(&WEIGHT.default));
+        assert!(RATE_LIMIT.range().contains(&RATE_LIMIT.default));
+        assert!(RATE_BURST.range().contains(&RATE_BURST.default));
         assert!(IN_A_ROW.range().contains(&IN_A_ROW.default));
     }
 

@@ -165,6 +165,12 @@ pub struct Dns {
     pub allow: Vec<Cidr>,
     /// Which stack somebody who asks is.
     pub profiles: Profiles,
+    /// Whose addresses nobody can forge.
+    pub trusted: Vec<Cidr>,
+    /// Responses a second over UDP to each network that is not trusted; 0 for as many as it asks for.
+    pub rate_limit: u32,
+    /// How many of them at once after a rest.
+    pub rate_burst: u32,
 }
 
 /// Where the node's HTTP API is.
@@ -323,7 +329,7 @@ port = 70000
              mesh.probe_interval",
             "agent.toml:9: dns.ttl: \"0s\" is not allowed: 1s to 5m",
             "agent.toml:10: dns.domian: is unknown: did you mean domain? allowed are listen, domain, ttl, \
-             negative_ttl, default_sip_service, allow, profile, profiles",
+             negative_ttl, default_sip_service, allow, profile, profiles, trusted, rate_limit, rate_burst",
             "agent.toml:20: service[0].endpoint[0].port: 70000 is not allowed: 1 to 65535",
         ];
         assert_eq!(errors.to_string(), want.join("\n"));
@@ -379,16 +385,22 @@ port = 70000
             ("RINGMESH_NODE_NAME", "sip-2"),
             ("RINGMESH_DNS_LISTEN", "127.0.0.1:53, [::1]:53"),
             ("RINGMESH_DNS_SERVICE_HOST", "10.0.0.1"),
+            ("RINGMESH_DNS_RATE_LIMIT", "0"),
         ]);
         let config = Config::parse("agent.toml", LEAST, &good).expect("valid");
         assert_eq!(config.node.name.as_str(), "sip-2");
-        assert_eq!(config.dns.listen.len(), 2);
+        assert_eq!((config.dns.listen.len(), config.dns.rate_limit), (2, 0));
 
-        let bad = environment(&[("RINGMESH_DNS_TTL", "0s"), ("RINGMESH_HTTP_LISTN", "127.0.0.1:1")]);
-        let errors = Config::parse("agent.toml", LEAST, &bad).expect_err("two mistakes").to_string();
+        let bad = environment(&[
+            ("RINGMESH_DNS_TTL", "0s"),
+            ("RINGMESH_DNS_RATE_BURST", "many"),
+            ("RINGMESH_HTTP_LISTN", "127.0.0.1:1"),
+        ]);
+        let errors = Config::parse("agent.toml", LEAST, &bad).expect_err("three mistakes").to_string();
         assert_eq!(
             errors,
-            "RINGMESH_DNS_TTL: dns.ttl: \"0s\" is not allowed: 1s to 5m\n\
+            "RINGMESH_DNS_RATE_BURST: dns.rate_burst: many is not allowed: 1 to 100000\n\
+             RINGMESH_DNS_TTL: dns.ttl: \"0s\" is not allowed: 1s to 5m\n\
              RINGMESH_HTTP_LISTN: http.listn: is unknown: did you mean listen? allowed are listen, allow"
         );
     }

@@ -237,16 +237,21 @@ impl<'a> Reader<'a> {
         Some(texts.iter().filter_map(|text| self.read_text(text, &read)).collect())
     }
 
-    /// The number of `key`; nothing if it is absent or wrong. Numbers have no variables.
+    /// The number of `key`; nothing if it is absent or wrong.
     pub(super) fn number<N>(&mut self, table: &Table<'a>, key: &str, allowed: &RangeInclusive<N>) -> Option<N>
     where
         N: Copy + PartialOrd + Display + TryFrom<i64>,
     {
-        let value = table.value(key)?;
-        self.read_number(value, &table.path_of(key), allowed)
+        let path = table.path_of(key);
+        if let Some((name, text)) = self.variable(table, key) {
+            let number = text.parse::<i64>().ok();
+            return self.check_number(number, &text, (Place::Variable(name), &path), allowed);
+        }
+        self.read_number(table.value(key)?, &path, allowed)
     }
 
-    /// The list of numbers of `key`, without those that are wrong; nothing if it is absent or no list.
+    /// The list of numbers of `key`, without those that are wrong; nothing if it is absent or no list. Lists of numbers
+    /// have no variables.
     pub(super) fn numbers<N>(
         &mut self,
         table: &Table<'a>,
@@ -338,10 +343,23 @@ impl<'a> Reader<'a> {
             return None;
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        self.check_number(number, integer, (place, path), allowed)
+    }
+
+    fn check_number<N>(
+        &mut self,
+        number: Option<i64>,
+        written: &dyn Display,
+        (place, path): (Place, &str),
+        allowed: &RangeInclusive<N>,
+    ) -> Option<N>
+    where
+        N: Copy + PartialOrd + Display + TryFrom<i64>,
+    {
         let number = number.and_then(|number| N::try_from(number).ok());
         let number = number.filter(|number| allowed.contains(number));
         if number.is_none() {
-            let why = format!("{integer} is not allowed: {} to {}", allowed.start(), allowed.end());
+            let why = format!("{written} is not allowed: {} to {}", allowed.start(), allowed.end());
             self.reject(place, path, why);
         }
         number

@@ -31,8 +31,19 @@ const MESH_KEYS: [&str; 9] = [
     "advertise_allowed",
 ];
 const TLS_KEYS: [&str; 3] = ["certificate", "key", "ca"];
-const DNS_KEYS: [&str; 8] =
-    ["listen", "domain", "ttl", "negative_ttl", "default_sip_service", "allow", "profile", "profiles"];
+const DNS_KEYS: [&str; 11] = [
+    "listen",
+    "domain",
+    "ttl",
+    "negative_ttl",
+    "default_sip_service",
+    "allow",
+    "profile",
+    "profiles",
+    "trusted",
+    "rate_limit",
+    "rate_burst",
+];
 const HTTP_KEYS: [&str; 2] = ["listen", "allow"];
 const LOG_KEYS: [&str; 2] = ["level", "format"];
 
@@ -188,6 +199,8 @@ fn read_dns<'a>(reader: &mut Reader<'a>, root: &Table<'a>) -> Dns {
     let ttl = reader.optional(&table, "ttl", |text| knob::TTL.read_seconds(text));
     let negative_ttl = reader.optional(&table, "negative_ttl", |text| knob::NEGATIVE_TTL.read_seconds(text));
     let listen = listen.unwrap_or_else(|| vec![known(DNS_LISTEN)]);
+    let rate_limit = reader.number(&table, "rate_limit", &knob::RATE_LIMIT.range());
+    let rate_burst = reader.number(&table, "rate_burst", &knob::RATE_BURST.range());
     Dns {
         profiles: read_profiles(reader, &table, &listen),
         listen,
@@ -196,6 +209,9 @@ fn read_dns<'a>(reader: &mut Reader<'a>, root: &Table<'a>) -> Dns {
         negative_ttl: negative_ttl.unwrap_or(knob::NEGATIVE_TTL.default),
         default_sip_service: sip,
         allow: read_networks(reader, &table, "allow", &LOOPBACK),
+        trusted: read_networks(reader, &table, "trusted", &LOOPBACK),
+        rate_limit: rate_limit.unwrap_or(knob::RATE_LIMIT.default),
+        rate_burst: rate_burst.unwrap_or(knob::RATE_BURST.default),
     }
 }
 

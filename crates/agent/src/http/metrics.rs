@@ -160,6 +160,21 @@ fn dns(page: &mut Page, api: &Api) {
     page.counter("dns_refused_total", "Responses that refuse.", &stats.refused);
     page.counter("dns_formerr_total", "Responses that a request cannot be read.", &stats.formerr);
     page.counter("dns_truncated_total", "Responses that send the asker to TCP.", &stats.truncated);
+    page.counter(
+        "dns_rate_limited_total",
+        "DNS requests over UDP dropped because their network asked for too many.",
+        &stats.rate_limited,
+    );
+    page.counter(
+        "dns_slipped_total",
+        "DNS requests over UDP sent to TCP, or to a cookie, because their network asked for too many.",
+        &stats.slipped,
+    );
+    page.counter(
+        "dns_bad_cookies_total",
+        "DNS requests over UDP, from networks that are not trusted, with a cookie that proves nothing.",
+        &stats.cookies_bad,
+    );
     page.counter("dns_unanswered_total", "Requests that got no response.", &stats.unanswered);
     page.counter("dns_unsent_total", "Responses that could not be sent.", &stats.unsent);
 }

@@ -24,6 +24,8 @@ use ringmesh_types::name::{NodeName, ServiceName};
 use ringmesh_types::service::Transport;
 use ringmesh_types::snapshot::{MemberView, ServiceView, Snapshot};
 
+use crate::client::Client;
+use crate::glance::{HEADER_BYTES, Tail};
 use crate::host;
 use crate::lookup::ADDRESSES_MAX;
 use crate::profile::{EQUAL_WEIGHT, Profile};
@@ -31,10 +33,11 @@ use crate::records;
 use crate::urn::{DRAWN_MAX, Order, SplitMix};
 use crate::zone::ZoneConfig;
 use encoded::{A, AAAA, Choice, NAPTR, SRV, Service, TARGET_AT, WEIGHT_AT, address, push_label, record};
-use question::{HEADER_BYTES, OPT_BYTES, Question};
+use question::Question;
 
 const SOA: u16 = 6;
 const QR_AA: u8 = 0x84;
+const TC: u8 = 0x02;
 /// A name that is given as a place in the message (RFC 1035 4.1.4).
 const POINTER: u16 = 0xc000;
 /// No response is longer.
@@ -75,6 +78,8 @@ pub struct Answered {
     pub length: usize,
     /// Whether the name does not exist.
     pub is_nxdomain: bool,
+    /// Whether it sends the asker to TCP.
+    pub is_truncated: bool,
 }
 
 impl Zone {
@@ -124,21 +129,25 @@ impl Zone {
         self.services.values().map(|entry| entry.service.bytes()).sum()
     }
 
-    /// Writes the response to `request` into `response`, which has room for [`RESPONSE_BYTES_MAX`] bytes; `draw` stands for
-    /// chance. `None` if the question is not a usual one: then [`answer`](crate::answer) knows.
+    /// Writes the response to `request` from `client` into `response`, which has room for [`RESPONSE_BYTES_MAX`] bytes;
+    /// `draw` stands for chance. `None` if the question is not a usual one: then [`answer`](crate::answer) knows.
     pub fn answer(
         &self,
+        client: &Client<'_>,
         request: &[u8],
         response: &mut [u8],
-        profile: Profile,
         draw: u64,
     ) -> Option<Answered> {
-        let question = Question::read(request, &self.domain, profile)?;
+        let question = Question::read(request, &self.domain, client.profile)?;
         let found = self.find(&question)?;
-        let mut writer = Writer::begin(response, &question)?;
+        let cookie = client.judge(question.opt.and_then(|opt| opt.cookie())).ok()?;
+        let tail = Tail::new(question.opt, 0, cookie.as_ref());
+        let mut writer = Writer::begin(response, &question, &tail)?;
         let ttl = self.config.ttl.max(1);
         match found {
-            Found::Targets(choice) => writer.targets(choice, self.config.targets_max, profile, draw, ttl)?,
+            Found::Targets(choice) => {
+                writer.targets(choice, self.config.targets_max, client.profile, draw, ttl)?;
+            }
             Found::Addresses(choice) => writer.chosen(choice, ADDRESSES_MAX, draw)?,
             Found::All(choice) => writer.all(choice)?,
             Found::Address(host) => {
@@ -150,8 +159,13 @@ impl Zone {
         if writer.counts == [0; 3] {
             writer.nothing(&self.soa, question.domain_at)?;
         }
-        let length = writer.end(&question, is_nxdomain)?;
-        Some(Answered { length, is_nxdomain })
+        let mut length = writer.end(&question, &tail, is_nxdomain)?;
+        let is_truncated = length > client.bytes_max(request.len(), cookie.as_ref());
+        if is_truncated {
+            length = Writer::begin(response, &question, &tail)?.end(&question, &tail, is_nxdomain)?;
+            response[2] |= TC;
+        }
+        Some(Answered { length, is_nxdomain, is_truncated })
     }
 
     /// What answers a question; `None` if it is not a usual one.
@@ -302,11 +316,10 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// A response that repeats the question.
-    fn begin(out: &'a mut [u8], question: &Question<'_>) -> Option<Self> {
+    fn begin(out: &'a mut [u8], question: &Question<'_>, tail: &Tail) -> Option<Self> {
         let (_, asked) = question.asked();
         out.get_mut(HEADER_BYTES..question.end)?.copy_from_slice(asked);
-        let opt = if question.opt.is_some() { OPT_BYTES } else { 0 };
-        let limit = question.limit.min(out.len()) - opt;
+        let limit = question.limit.min(out.len()) - tail.as_bytes().len();
         Some(Self { out, at: question.end, limit, counts: [0; 3] })
     }
 
@@ -377,12 +390,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes what is known only now. Gives back how long the response is.
-    fn end(mut self, question: &Question<'_>, is_nxdomain: bool) -> Option<usize> {
-        if let Some(is_dnssec_ok) = question.opt {
-            let [high, low] = crate::fit::UDP_BYTES_MAX.to_be_bytes();
-            let flags = if is_dnssec_ok { 0x80 } else { 0 };
-            self.limit += OPT_BYTES;
-            self.push(2, &[0, 0, 41, high, low, 0, 0, flags, 0, 0, 0])?;
+    fn end(mut self, question: &Question<'_>, tail: &Tail, is_nxdomain: bool) -> Option<usize> {
+        if question.opt.is_some() {
+            self.limit += tail.as_bytes().len();
+            self.push(2, tail.as_bytes())?;
         }
         let (id, _) = question.asked();
         let (rd, cd) = question.flags();

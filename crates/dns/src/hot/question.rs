@@ -1,17 +1,13 @@
-//! A request of the usual shape: one question of class IN for a name in the domain, perhaps with a plain OPT record
-//! (RFC 1035 4.1, RFC 6891 6.1). What is not of this shape is somebody else's to judge.
+//! A request of the usual shape: one question of class IN for a name in the domain, perhaps with an OPT record that
+//! holds no more than a cookie (RFC 1035 4.1, RFC 6891 6.1, RFC 7873 4). What is not of this shape is somebody else's to
+//! judge.
 
 use crate::fit::UDP_BYTES_MIN;
+use crate::glance::{HEADER_BYTES, NAME_BYTES_MAX, Opt, name_length};
 use crate::profile::Profile;
 
-/// Where the question begins.
-pub(super) const HEADER_BYTES: usize = 12;
-/// A name on the wire takes no more (RFC 1035 2.3.4).
-const NAME_BYTES_MAX: usize = 255;
 /// Labels before the domain; none of ours has more.
 const LABELS_MAX: usize = 6;
-/// An OPT record without options.
-pub(super) const OPT_BYTES: usize = 11;
 
 const RD: u8 = 0x01;
 const AD: u8 = 0x20;
@@ -33,8 +29,7 @@ pub(super) struct Question<'a> {
     pub(super) end: usize,
     /// What type is asked for.
     pub(super) kind: u16,
-    /// Whether there is an OPT record, and whether it has the DO bit.
-    pub(super) opt: Option<bool>,
+    pub(super) opt: Option<Opt<'a>>,
     /// How many bytes the response may take.
     pub(super) limit: usize,
 }
@@ -54,8 +49,8 @@ impl<'a> Question<'a> {
         if fixed[2..] != CLASS_IN {
             return None;
         }
-        let announced = if header[11] == 1 { Some(plain_opt(rest)?) } else { None };
-        if announced.is_none() && !rest.is_empty() {
+        let opt = if header[11] == 1 { Some(Opt::read(rest).filter(Opt::is_usual)?) } else { None };
+        if opt.is_none() && !rest.is_empty() {
             return None;
         }
         let mut lower = [0; NAME_BYTES_MAX];
@@ -64,7 +59,7 @@ impl<'a> Question<'a> {
         let before = length.checked_sub(domain.len()).filter(|before| lower[*before..length] == *domain)?;
         let (labels, count) = labels_before(&lower, before)?;
         let limit =
-            announced.map_or(UDP_BYTES_MIN, |(bytes, _)| bytes.clamp(UDP_BYTES_MIN, profile.udp_bytes_max()));
+            opt.map_or(UDP_BYTES_MIN, |opt| opt.announced.clamp(UDP_BYTES_MIN, profile.udp_bytes_max()));
         Some(Self {
             request,
             name: lower,
@@ -73,7 +68,7 @@ impl<'a> Question<'a> {
             domain_at: u16::try_from(HEADER_BYTES + before).ok()?,
             end: HEADER_BYTES + length + 4,
             kind: u16::from_be_bytes([fixed[0], fixed[1]]),
-            opt: announced.map(|(_, is_dnssec_ok)| is_dnssec_ok),
+            opt,
             limit: usize::from(limit),
         })
     }
@@ -98,22 +93,6 @@ impl<'a> Question<'a> {
     }
 }
 
-/// How many bytes the name at the begin of `bytes` takes, its root included. None has pointers: there is nothing before
-/// that they could point to.
-fn name_length(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let length = usize::from(*bytes.get(at)?);
-        at += 1 + length;
-        if length > 63 || at > NAME_BYTES_MAX {
-            return None;
-        }
-        if length == 0 {
-            return (at <= bytes.len()).then_some(at);
-        }
-    }
-}
-
 /// The labels within the first `before` bytes, if the domain begins with a label of its own there.
 fn labels_before(name: &[u8], before: usize) -> Option<([(u8, u8); LABELS_MAX], usize)> {
     let (mut labels, mut count, mut at) = ([(0, 0); LABELS_MAX], 0, 0);
@@ -124,12 +103,4 @@ fn labels_before(name: &[u8], before: usize) -> Option<([(u8, u8); LABELS_MAX], 
         at = end;
     }
     (at == before).then_some((labels, count))
-}
-
-/// The size that an OPT record without options announces and its DO bit, if `bytes` is nothing else.
-fn plain_opt(bytes: &[u8]) -> Option<(u16, bool)> {
-    let [0, 0, 41, size_high, size_low, 0, 0, flags_high, _, 0, 0] = *bytes else {
-        return None;
-    };
-    Some((u16::from_be_bytes([size_high, size_low]), flags_high & 0x80 != 0))
 }

@@ -89,10 +89,11 @@ fn shares(weights: &[u16], profile: Profile, stack: Stack, answers: u32) -> Vec<
     let snapshot = World::read(&world.join("; ")).snapshot();
     let zone = Zone::new(Arc::new(zone()), &snapshot);
     let (request, mut buffer) = (request(), [0; RESPONSE_BYTES_MAX]);
+    let client = Client { profile, ..Client::LOCAL };
     let (mut random, mut calls) = (SplitMix(7), BTreeMap::new());
     for draw in 0..answers {
         let answered = zone
-            .answer(&request, &mut buffer, profile, crate::urn::mix(draw.into()))
+            .answer(&client, &request, &mut buffer, crate::urn::mix(draw.into()))
             .expect("the question is usual");
         let answer = read(&buffer[..answered.length], request.len());
         assert!(answered.length <= usize::from(profile.udp_bytes_max()) && answer.len() <= 8);

@@ -3,12 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+use ringmesh_types::time::WallTime;
 
 use super::*;
-use crate::answer::{self, Asker, Via};
+use crate::answer::{self, Via};
+use crate::cookie::Secrets;
 use crate::testing::{World, zone};
 
 const WORLD: &str =
@@ -28,23 +31,35 @@ fn request(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
     request.to_vec().expect("a request can be written")
 }
 
-/// The response of the hot path, if it has one, checked against the other.
+/// The response of the hot path to this agent itself, if it has one, checked against the other.
 fn check(
     zone: &Zone,
     config: &ZoneConfig,
     snapshot: &Snapshot,
     request: &[u8],
-    profile: Profile,
+    draw: u64,
+) -> Option<Message> {
+    check_from(&Client::LOCAL, zone, config, snapshot, request, draw)
+}
+
+/// The same for anybody.
+fn check_from(
+    client: &Client<'_>,
+    zone: &Zone,
+    config: &ZoneConfig,
+    snapshot: &Snapshot,
+    request: &[u8],
     draw: u64,
 ) -> Option<Message> {
     let mut buffer = [0xaa; RESPONSE_BYTES_MAX];
-    let answered = zone.answer(request, &mut buffer, profile, draw)?;
+    let answered = zone.answer(client, request, &mut buffer, draw)?;
     let hot = &buffer[..answered.length];
-    let asker = Asker { via: Via::Udp, profile };
-    let slow = answer::respond(config, snapshot, request, asker, draw).expect("a request is answered");
+    let slow =
+        answer::respond(config, snapshot, client, request, Via::Udp, draw).expect("a request is answered");
     let (hot, slow) =
         [hot, &slow].map(|bytes| Message::from_vec(bytes).expect("a response can be read")).into();
     assert_eq!(hot, slow);
+    assert_eq!(answered.is_truncated, slow.metadata.truncation);
     assert_eq!(answered.is_nxdomain, slow.metadata.response_code == ResponseCode::NXDomain);
     let asked = Message::from_vec(request).expect("it was answered");
     assert!(hot.queries[0].name.eq_case(&asked.queries[0].name), "0x20");
@@ -54,7 +69,7 @@ fn check(
 fn ask(world: &str, name: &str, kind: RecordType) -> Option<Message> {
     let (config, snapshot) = (zone(), World::read(world).snapshot());
     let zone = Zone::new(Arc::new(config.clone()), &snapshot);
-    check(&zone, &config, &snapshot, &request(name, kind, None), Profile::Full, 42)
+    check(&zone, &config, &snapshot, &request(name, kind, None), 42)
 }
 
 #[test]
@@ -116,7 +131,8 @@ fn what_is_not_usual_is_left_to_others() {
     let (config, snapshot) = (zone(), World::read(WORLD).snapshot());
     let zone = Zone::new(Arc::new(config), &snapshot);
     let usual = request("sip", RecordType::A, Some(1_232));
-    let answers = |bytes: &[u8]| zone.answer(bytes, &mut [0; RESPONSE_BYTES_MAX], Profile::Full, 1).is_some();
+    let answers =
+        |bytes: &[u8]| zone.answer(&Client::LOCAL, bytes, &mut [0; RESPONSE_BYTES_MAX], 1).is_some();
     assert!(answers(&usual));
     for length in 0..usual.len() {
         assert!(!answers(&usual[..length]), "{length} bytes");
@@ -249,7 +265,41 @@ proptest! {
         let mut request = request(&name, kind, edns);
         request[2] = flags.0;
         request[3] = flags.1;
-        check(&zone, &config, &snapshot, &request, profile, draw);
+        let client = Client { profile, ..Client::LOCAL };
+        check_from(&client, &zone, &config, &snapshot, &request, draw);
+    }
+
+    #[test]
+    fn both_paths_say_the_same_to_strangers_with_and_without_cookies(
+        world in worlds(),
+        name in names(),
+        kind in kinds(),
+        edns in proptest::option::of(select(vec![512_u16, 1_232])),
+        cookies in proptest::collection::vec((select(vec![7_usize, 8, 15, 16, 24, 40, 41]), any::<bool>()), 0..3),
+        is_trusted: bool,
+        has_secrets: bool,
+        draw: u64,
+    ) {
+        let (config, snapshot) = (zone(), World::read(&world).snapshot());
+        let zone = Zone::new(Arc::new(config.clone()), &snapshot);
+        let secrets = Secrets::new([3; 16]);
+        let client = Client {
+            address: IpAddr::from([192, 0, 2, 1]),
+            is_trusted,
+            now: WallTime::from_unix_millis(1_800_000_000_000),
+            profile: Profile::Full,
+            secrets: has_secrets.then_some(&secrets),
+        };
+        let shown = Client { secrets: Some(&secrets), ..client }.judge(Some(&[5; 8]));
+        let shown = shown.expect("a cookie").expect("there are secrets").reply;
+        let mut request = Message::from_vec(&request(&name, kind, edns)).expect("a request can be read");
+        for (length, is_ours) in cookies {
+            let cookie = if is_ours { shown.to_vec() } else { vec![5; length] };
+            let edns = request.edns.iter_mut();
+            edns.for_each(|edns| edns.options_mut().insert(EdnsOption::Unknown(10, cookie.clone())));
+        }
+        let request = request.to_vec().expect("a request can be written");
+        check_from(&client, &zone, &config, &snapshot, &request, draw);
     }
 
     #[test]
@@ -257,7 +307,7 @@ proptest! {
         let config = zone();
         let (before, after) = (World::read(&before).snapshot(), World::read(&after).snapshot());
         let zone = Zone::new(Arc::new(config.clone()), &before).follow(&after);
-        check(&zone, &config, &after, &request(&name, RecordType::SRV, Some(1_232)), Profile::Full, draw);
+        check(&zone, &config, &after, &request(&name, RecordType::SRV, Some(1_232)), draw);
     }
 
     #[test]
@@ -274,15 +324,50 @@ proptest! {
             let at = at % request.len();
             request[at] = byte;
         }
-        check(&ZONE, &zone(), &SNAPSHOT, &request, Profile::Full, draw);
+        check(&ZONE, &zone(), &SNAPSHOT, &request, draw);
     }
 
     #[test]
     fn noise_is_answered_as_by_others_or_not_here(bytes in proptest::collection::vec(0_u8.., 0..600)) {
         static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| World::read(WORLD).snapshot());
         static ZONE: LazyLock<Zone> = LazyLock::new(|| Zone::new(Arc::new(zone()), &SNAPSHOT));
-        check(&ZONE, &zone(), &SNAPSHOT, &bytes, Profile::Full, 1);
+        check(&ZONE, &zone(), &SNAPSHOT, &bytes, 1);
     }
+}
+
+#[test]
+fn a_cookie_alone_is_usual_and_other_options_are_not() {
+    let (config, snapshot) = (zone(), World::read(WORLD).snapshot());
+    let zone = Zone::new(Arc::new(config.clone()), &snapshot);
+    let secrets = Secrets::new([3; 16]);
+    let client = Client { is_trusted: false, secrets: Some(&secrets), ..Client::LOCAL };
+    let answer = |options: &[(u16, usize)]| {
+        let mut request =
+            Message::from_vec(&request("_sip._udp", RecordType::SRV, Some(1_232))).expect("a request");
+        let edns = request.edns.as_mut().expect("it has one");
+        for (code, length) in options {
+            edns.options_mut().insert(EdnsOption::Unknown(*code, vec![1; *length]));
+        }
+        let request = request.to_vec().expect("a request can be written");
+        check_from(&client, &zone, &config, &snapshot, &request, 1)
+    };
+    for (code, length) in [(10, 7), (10, 9), (3, 0), (65_001, 2)] {
+        assert_eq!(answer(&[(code, length)]), None, "{code}");
+    }
+    assert_eq!(answer(&[(10, 8), (10, 8)]), None);
+    let unproven = answer(&[(10, 8)]).expect("it is usual");
+    assert!(unproven.metadata.truncation && unproven.answers.is_empty(), "over three times the request");
+    let edns = unproven.edns.expect("it had one");
+    let Some(EdnsOption::Unknown(10, cookie)) = edns.option(EdnsCode::Cookie) else {
+        panic!("no cookie in {edns:?}");
+    };
+    let mut request =
+        Message::from_vec(&request("_sip._udp", RecordType::SRV, Some(1_232))).expect("a request");
+    let edns = request.edns.as_mut().expect("it has one");
+    edns.options_mut().insert(EdnsOption::Unknown(10, cookie.clone()));
+    let request = request.to_vec().expect("a request can be written");
+    let proven = check_from(&client, &zone, &config, &snapshot, &request, 1).expect("it is usual");
+    assert!(!proven.metadata.truncation && proven.answers.len() == 4);
 }
 
 #[test]
@@ -292,7 +377,7 @@ fn class_any_is_left_to_others() {
     let mut request = Message::from_vec(&request("sip", RecordType::A, None)).expect("a request");
     request.queries[0].query_class = DNSClass::ANY;
     let bytes = request.to_vec().expect("a request can be written");
-    assert!(zone.answer(&bytes, &mut [0; RESPONSE_BYTES_MAX], Profile::Full, 1).is_none());
+    assert!(zone.answer(&Client::LOCAL, &bytes, &mut [0; RESPONSE_BYTES_MAX], 1).is_none());
 }
 
 /// Answers so many requests that were mangled by chance: bits, bytes, lengths, repeated parts. Says how many had an answer.
@@ -321,7 +406,8 @@ fn mangle(count: u64) -> u64 {
             }
         }
         let profile = Profile::ALL[number(Profile::ALL.len())];
-        let Some(found) = zone.answer(&bytes, &mut response, profile, draw) else {
+        let client = Client { profile, ..Client::LOCAL };
+        let Some(found) = zone.answer(&client, &bytes, &mut response, draw) else {
             continue;
         };
         answered += 1;
