@@ -89,14 +89,23 @@ pub fn answer(
 ) -> Message {
     let cookie = client.judge_message(request);
     let mut response = prepare(request, cookie);
+    let config = &*config.of(snapshot);
     match question(request, cookie) {
         Err(failure) => fail(&mut response, failure),
         Ok(question) => {
             let (limit, profile) = (fit::limit(request, via, client.profile), client.profile);
-            Lookup { config, snapshot, question, profile, limit, draw }.fill(&mut response, via);
-            if response.metadata.response_code == ResponseCode::Refused {
-                extended::add(&mut response, Cause::NotAuthoritative, limit);
-            }
+            let lookup = Lookup { config, snapshot, question, profile, now: client.now, limit, draw };
+            lookup.fill(&mut response, via);
+            let code = response.metadata.response_code;
+            let is_stale = snapshot.isolated_since.is_some();
+            let cause = if code == ResponseCode::Refused {
+                Some(Cause::NotAuthoritative)
+            } else if code == ResponseCode::NXDomain {
+                is_stale.then_some(Cause::StaleNxdomain)
+            } else {
+                is_stale.then_some(Cause::StaleAnswer)
+            };
+            cause.into_iter().for_each(|cause| extended::add(&mut response, cause, limit));
         }
     }
     response
@@ -177,6 +186,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{World, name, zone};
+    use hickory_proto::rr::rdata::opt::EdnsCode;
     use hickory_proto::rr::{Name, Record};
     use proptest::prelude::*;
 
@@ -433,6 +443,46 @@ mod tests {
             let mut ttls = response.all_sections().map(|record| record.ttl);
             assert!(ttls.all(|ttl| ttl == want), "{question}");
         }
+    }
+
+    #[test]
+    fn rfc_8767_4_what_is_stale_is_kept_for_five_seconds_and_rfc_8914_says_so() {
+        let config = ZoneConfig { ttl: 300, ..zone() };
+        let check = |is_isolated, text: &str, ttl: u32, cause: Option<u8>| {
+            let snapshot = World::read(WORLD).isolated(is_isolated).snapshot();
+            let response = ask(&config, &snapshot, text);
+            assert!(response.answers.iter().all(|record| record.ttl == ttl), "{text}: {response}");
+            let edns = response.edns.as_ref();
+            let said = edns.and_then(|edns| match edns.option(EdnsCode::Unknown(15)) {
+                Some(EdnsOption::Unknown(_, data)) => data.get(1).copied(),
+                Some(EdnsOption::Subnet(_) | EdnsOption::NSID(_) | _) | None => None,
+            });
+            assert_eq!(said, cause, "{text}");
+        };
+        for question in ["_sip._udp.sip SRV", "sip A", "all.sip TXT", "@ SOA", "a.n A"] {
+            check(false, question, 300, None);
+            check(true, question, 5, None);
+            check(false, &format!("{question} edns=1232"), 300, None);
+            check(true, &format!("{question} edns=1232"), 5, Some(3));
+        }
+        check(true, "nosuch A edns=1232", 5, Some(19));
+        check(true, "elsewhere.example. A edns=1232", 5, Some(20));
+    }
+
+    #[test]
+    fn the_status_tells_how_old_answers_may_be() {
+        let check = |is_isolated, millis, want: &str| {
+            let snapshot = World::read("b passing; c passing down").isolated(is_isolated).snapshot();
+            let client =
+                Client { now: ringmesh_types::time::WallTime::from_unix_millis(millis), ..Client::LOCAL };
+            let response = answer(&zone(), &snapshot, &client, &request("_status TXT"), Via::Udp, 0);
+            assert_eq!(response.answers[0].data.to_string(), want);
+        };
+        check(false, 90_000, "state=connectedage=0members=3serving=2serial=7");
+        check(true, 90_400, "state=isolatedage=90members=3serving=2serial=7");
+        check(true, 0, "state=isolatedage=0members=3serving=2serial=7");
+        let nothing = ask(&zone(), &World::read(WORLD).snapshot(), "_status A");
+        assert_eq!((nothing.metadata.response_code, nothing.answers.len()), (ResponseCode::NoError, 0));
     }
 
     /// Twenty nodes of one priority.

@@ -125,6 +125,7 @@ fn usual_type(asked: &Asked) -> RecordType {
         Asked::Apex => RecordType::SOA,
         Asked::Srv { .. } | Asked::Service { .. } => RecordType::SRV,
         Asked::Reverse(_) => RecordType::PTR,
+        Asked::Status => RecordType::TXT,
         Asked::Host(address) if address.is_ipv6() => RecordType::AAAA,
         Asked::Node(_) | Asked::Host(_) | Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone => {
             RecordType::A
@@ -149,6 +150,7 @@ fn part(config: &ZoneConfig, asked: &Asked, qtype: RecordType) -> Option<(Servic
             Some((service.clone(), filter))
         }
         Asked::Apex
+        | Asked::Status
         | Asked::Node(_)
         | Asked::Host(_)
         | Asked::Reverse(_)

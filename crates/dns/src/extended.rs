@@ -13,6 +13,8 @@ const OPTION: u16 = 15;
 pub enum Cause {
     /// 4.4: the answer is what was known last.
     StaleAnswer = 3,
+    /// 4.20: there was no such name then.
+    StaleNxdomain = 19,
     /// 4.19: the asker may not ask.
     Prohibited = 18,
     /// 4.21: the name is not in the domain.
@@ -25,7 +27,7 @@ impl Cause {
     /// At most 15 bytes.
     const fn text(self) -> &'static str {
         match self {
-            Self::StaleAnswer => "last known view",
+            Self::StaleAnswer | Self::StaleNxdomain => "last known view",
             Self::Prohibited => "see dns.allow",
             Self::NotAuthoritative => "not our domain",
             Self::NotSupported => "not served here",

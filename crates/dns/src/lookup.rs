@@ -9,6 +9,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use ringmesh_types::name::{NodeName, ServiceName, ZoneName};
 use ringmesh_types::service::Transport;
 use ringmesh_types::snapshot::Snapshot;
+use ringmesh_types::time::WallTime;
 
 use crate::answer::Via;
 use crate::fit::{self, Found};
@@ -87,6 +88,8 @@ pub(crate) struct Lookup<'a> {
     pub(crate) question: &'a Query,
     /// Who asks.
     pub(crate) profile: Profile,
+    /// When.
+    pub(crate) now: WallTime,
     /// How many bytes the response may take.
     pub(crate) limit: usize,
     /// Stands for chance.
@@ -130,11 +133,27 @@ impl Lookup<'_> {
                 let filter = Filter { zone: zone.clone(), ..Filter::default() };
                 self.part(kind, &Part { service, filter, is_all: *all })
             }
+            Asked::Status if kind == Kind::Txt => self.status(),
             Asked::Node(node) => self.node(kind, node),
             Asked::Host(address) => self.addresses(kind, &[*address]),
             Asked::Reverse(address) => self.reverse(kind, *address),
-            Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone => Found::default(),
+            Asked::Status | Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone => Found::default(),
         }
+    }
+
+    /// How old what is answered may be, in seconds, and what it is made of.
+    fn status(&self) -> Found {
+        let isolated = self.snapshot.isolated_since;
+        let age = isolated.map_or(0, |since| self.now.since(since).as_secs());
+        let state = if isolated.is_some() { "isolated" } else { "connected" };
+        let texts = [
+            format!("state={state}"),
+            format!("age={age}"),
+            format!("members={}", self.snapshot.members.len()),
+            format!("serving={}", self.snapshot.serving_members()),
+            format!("serial={}", self.snapshot.serial),
+        ];
+        self.answers([records::txt(texts.to_vec())])
     }
 
     fn apex(&self, kind: Kind) -> Found {
@@ -181,7 +200,7 @@ impl Lookup<'_> {
             Kind::A | Kind::Aaaa => self.service_addresses(kind, &candidates),
             Kind::Txt if part.is_all => {
                 let count = selection::distinct(&candidates, |one| one.endpoint.socket_addr()).len();
-                self.answers([records::txt(format!("count={count}"))])
+                self.answers([records::txt(vec![format!("count={count}")])])
             }
             Kind::Txt | Kind::Naptr | Kind::Ptr | Kind::Soa | Kind::Ns | Kind::Any | Kind::Other => {
                 Found::default()
@@ -266,6 +285,7 @@ impl Lookup<'_> {
             Asked::Apex
             | Asked::Srv { .. }
             | Asked::Service { .. }
+            | Asked::Status
             | Asked::Node(_)
             | Asked::Host(_)
             | Asked::EmptyNonTerminal

@@ -42,6 +42,8 @@ pub enum Asked {
         /// Whether all are wanted, not just some.
         all: bool,
     },
+    /// How the agent does: `_status`.
+    Status,
     /// A node that is known.
     Node(NodeName),
     /// The short name of an address that is known.
@@ -63,6 +65,7 @@ impl Asked {
             Self::Apex
             | Self::Srv { .. }
             | Self::Service { .. }
+            | Self::Status
             | Self::Node(_)
             | Self::Host(_)
             | Self::Reverse(_) => true,
@@ -87,6 +90,7 @@ impl fmt::Display for Asked {
                 write!(f, "{} instances of service {service}", if *all { "all" } else { "some" })?;
                 in_zone(f, zone.as_ref())
             }
+            Self::Status => write!(f, "how this agent does"),
             Self::Node(node) => write!(f, "node {node}"),
             Self::Host(address) => write!(f, "the host with address {address}"),
             Self::Reverse(address) => write!(f, "the nodes that have address {address}"),
@@ -127,6 +131,7 @@ fn below_domain(config: &ZoneConfig, snapshot: &Snapshot, labels: &[&str]) -> As
     let everywhere = Scope { config, snapshot, zone: None };
     match labels {
         [] => Asked::Apex,
+        ["_status"] => Asked::Status,
         ["n" | "h" | "zone"] => Asked::EmptyNonTerminal,
         [node, "n"] => match snapshot.members.get_key_value(*node) {
             Some((name, _)) => Asked::Node(name.clone()),

@@ -52,9 +52,9 @@ pub(crate) fn ns(config: &ZoneConfig, snapshot: &Snapshot) -> RData {
     RData::NS(NS(node_name(config, &snapshot.local.name)))
 }
 
-/// The data of a TXT record with one string.
-pub(crate) fn txt(text: String) -> RData {
-    RData::TXT(TXT::new(vec![text]))
+/// The data of a TXT record.
+pub(crate) fn txt(texts: Vec<String>) -> RData {
+    RData::TXT(TXT::new(texts))
 }
 
 /// RFC 8482, 4.2: what is answered instead of all records.

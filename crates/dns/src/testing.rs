@@ -43,6 +43,7 @@ fn place(node: &str) -> (&'static str, &'static str) {
 /// Nodes and what runs on them.
 #[derive(Default)]
 pub(crate) struct World {
+    is_isolated: bool,
     members: BTreeMap<NodeName, Arc<MemberView>>,
     services: BTreeMap<ServiceName, Vec<InstanceView>>,
 }
@@ -56,6 +57,11 @@ impl World {
             world.instance(part);
         }
         world
+    }
+
+    /// Whether the agent on `a` hears nobody, since 400 ms after 1970.
+    pub(crate) fn isolated(self, is_isolated: bool) -> Self {
+        Self { is_isolated, ..self }
     }
 
     /// What the agent on `a` answers from.
@@ -78,7 +84,7 @@ impl World {
             members: self.members,
             services,
             hosts: Arc::new(hosts),
-            isolated_since: None,
+            isolated_since: self.is_isolated.then_some(WallTime::from_unix_millis(400)),
             made: WallTime::from_unix_millis(1_000),
         }
     }

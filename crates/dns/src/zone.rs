@@ -1,7 +1,10 @@
 //! Which domain an agent answers for, and how long its answers may be kept (RFC 1035 2.3.4; RFC 2181 8; RFC 2308 5).
 
+use std::borrow::Cow;
+
 use hickory_proto::rr::Name;
 use ringmesh_types::name::ServiceName;
+use ringmesh_types::snapshot::Snapshot;
 
 /// Seconds that an answer may be kept, unless configured.
 pub const TTL_DEFAULT: u32 = 5;
@@ -10,6 +13,8 @@ pub const TTL_DEFAULT: u32 = 5;
 pub const NEGATIVE_TTL_DEFAULT: u32 = 15;
 /// Targets in one answer at most: PJSIP reads no more.
 pub const TARGETS_MAX_DEFAULT: usize = 8;
+/// Seconds that an answer may be kept at most while the agent hears nobody: better ones may come any moment.
+const STALE_TTL_MAX: u32 = 5;
 /// Bytes of the domain on the wire at most, so that whatever must fit 512 bytes does.
 const DOMAIN_BYTES_MAX: usize = 100;
 /// RFC 2181, 8: times to live are below 2^31.
@@ -53,6 +58,14 @@ impl ZoneConfig {
             default_sip_service,
             targets_max: TARGETS_MAX_DEFAULT,
         })
+    }
+
+    /// What holds for answers from `snapshot`: what may be stale is not kept for long (RFC 8767, 4).
+    pub(crate) fn of(&self, snapshot: &Snapshot) -> Cow<'_, Self> {
+        if snapshot.isolated_since.is_none() || self.ttl <= STALE_TTL_MAX {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self { ttl: STALE_TTL_MAX, ..self.clone() })
     }
 }
 

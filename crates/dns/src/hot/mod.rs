@@ -16,6 +16,7 @@ mod stacks;
 mod tests;
 
 use core::net::IpAddr;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,7 +47,12 @@ pub const RESPONSE_BYTES_MAX: usize = crate::fit::UDP_BYTES_MAX as usize;
 /// The domain as one agent answers for it, encoded.
 #[derive(Debug)]
 pub struct Zone {
+    /// What is configured.
+    configured: Arc<ZoneConfig>,
+    /// What holds.
     config: Arc<ZoneConfig>,
+    /// Whether answers say that they may be stale, which they do elsewhere.
+    is_isolated: bool,
     /// On the wire, in lower case.
     domain: Vec<u8>,
     local: Arc<MemberView>,
@@ -93,7 +99,9 @@ impl Zone {
         domain.push(0);
         let empty = Self {
             soa: Soa::new(&config, snapshot),
+            configured: Arc::clone(&config),
             config,
+            is_isolated: false,
             domain,
             local: Arc::clone(&snapshot.local),
             services: Services::new(),
@@ -106,21 +114,27 @@ impl Zone {
     #[must_use]
     pub fn follow(&self, snapshot: &Snapshot) -> Self {
         let place = |local: &MemberView| (local.zone.clone(), local.region.clone());
-        let is_same_place = place(&self.local) == place(&snapshot.local);
+        let config = match self.configured.of(snapshot) {
+            Cow::Borrowed(_) => Arc::clone(&self.configured),
+            Cow::Owned(config) => Arc::new(config),
+        };
+        let is_same = place(&self.local) == place(&snapshot.local) && config.ttl == self.config.ttl;
         let entry = |view: &Arc<ServiceView>| {
             let known = self.services.get(&view.name).filter(|known| Arc::ptr_eq(&known.view, view));
-            known.filter(|_| is_same_place).cloned().unwrap_or_else(|| Entry {
+            known.filter(|_| is_same).cloned().unwrap_or_else(|| Entry {
                 view: Arc::clone(view),
-                service: Arc::new(Service::new(&self.config, &self.domain, snapshot, view)),
+                service: Arc::new(Service::new(&config, &self.domain, snapshot, view)),
             })
         };
         Self {
-            config: Arc::clone(&self.config),
+            configured: Arc::clone(&self.configured),
+            is_isolated: snapshot.isolated_since.is_some(),
             domain: self.domain.clone(),
             local: Arc::clone(&snapshot.local),
             services: snapshot.services.iter().map(|(name, view)| (name.clone(), entry(view))).collect(),
             hosts: Arc::clone(&snapshot.hosts),
-            soa: Soa::new(&self.config, snapshot),
+            soa: Soa::new(&config, snapshot),
+            config,
         }
     }
 
@@ -139,6 +153,9 @@ impl Zone {
         draw: u64,
     ) -> Option<Answered> {
         let question = Question::read(request, &self.domain, client.profile)?;
+        if self.is_isolated && question.opt.is_some() {
+            return None;
+        }
         let found = self.find(&question)?;
         let cookie = client.judge(question.opt.and_then(|opt| opt.cookie())).ok()?;
         let tail = Tail::new(question.opt, 0, cookie.as_ref());

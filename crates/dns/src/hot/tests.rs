@@ -258,9 +258,11 @@ proptest! {
         edns in proptest::option::of(select(vec![0_u16, 512, 600, 700, 1_232, 4_096])),
         flags in select(vec![(0_u8, 0_u8), (1, 0), (0, 0x10), (1, 0x20)]),
         profile in select(&Profile::ALL),
+        is_isolated: bool,
         draw: u64,
     ) {
-        let (config, snapshot) = (zone(), World::read(&world).snapshot());
+        let config = ZoneConfig { ttl: 60, ..zone() };
+        let snapshot = World::read(&world).isolated(is_isolated).snapshot();
         let zone = Zone::new(Arc::new(config.clone()), &snapshot);
         let mut request = request(&name, kind, edns);
         request[2] = flags.0;
@@ -303,9 +305,16 @@ proptest! {
     }
 
     #[test]
-    fn a_zone_that_followed_is_as_a_new_one(before in worlds(), after in worlds(), name in names(), draw: u64) {
-        let config = zone();
-        let (before, after) = (World::read(&before).snapshot(), World::read(&after).snapshot());
+    fn a_zone_that_followed_is_as_a_new_one(
+        before in worlds(),
+        after in worlds(),
+        are_isolated in any::<[bool; 2]>(),
+        name in names(),
+        draw: u64,
+    ) {
+        let config = ZoneConfig { ttl: 60, ..zone() };
+        let [before, after] = [(before, are_isolated[0]), (after, are_isolated[1])]
+            .map(|(world, is_isolated)| World::read(&world).isolated(is_isolated).snapshot());
         let zone = Zone::new(Arc::new(config.clone()), &before).follow(&after);
         check(&zone, &config, &after, &request(&name, RecordType::SRV, Some(1_232)), draw);
     }
