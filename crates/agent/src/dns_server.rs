@@ -1,24 +1,18 @@
 //! Serves DNS on UDP and TCP from the current snapshot. What is answered is decided by `ringmesh_dns`; here it is
 //! received, counted and sent.
 //!
-//! UDP is that of [`dns_udp`]: nothing is kept per asker, so nothing can pile up. TCP is hickory-server's, which does
-//! pipelining, idle time-outs and back pressure per connection (RFC 7766 6.2, RFC 9210 4).
+//! UDP is that of [`dns_udp`]: nothing is kept per asker, so nothing can pile up. TCP is that of [`dns_tcp`]: connections
+//! are kept within bounds.
 //!
-//! Invariant: an agent always answers. A failed receive or a lost listener is waited out, never the end.
+//! Invariant: an agent always answers. A failed receive or accept is waited out, never the end.
 
 use core::net::{IpAddr, SocketAddr};
-use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::{Header, HeaderCounts, Message, ResponseCode};
-use hickory_server::Server;
-use hickory_server::net::runtime::Time;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
+use hickory_proto::op::ResponseCode;
 use ringmesh_dns::answer::{self, Via};
 use ringmesh_dns::client::Client;
 use ringmesh_dns::cookie::Secrets;
@@ -30,19 +24,13 @@ use ringmesh_types::snapshot::Snapshot;
 use ringmesh_types::time::WallTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::config::Profiles;
 use crate::dns_guard::Guard;
+use crate::dns_tcp::{self, Limits};
 use crate::dns_udp::{self, Workers};
 use crate::inherited::Inherited;
-
-/// How long a connection may be silent.
-const TCP_IDLE: Duration = Duration::from_secs(10);
-/// Responses that wait for a slow reader of one connection at most.
-const TCP_RESPONSES_MAX: usize = 32;
-/// How long to wait before a lost listener is opened again.
-const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub use crate::dns_udp::workers;
 
@@ -75,6 +63,14 @@ pub struct DnsStats {
     pub truncated: AtomicU64,
     /// Responses that could not be sent.
     pub unsent: AtomicU64,
+    /// Connections over TCP that are open now.
+    pub connections: AtomicU64,
+    /// Connections that were closed at once because there were too many, in all or from their source.
+    pub connections_refused: AtomicU64,
+    /// Idle connections that were closed in favour of new ones.
+    pub connections_displaced: AtomicU64,
+    /// Connections that were closed because they were idle, or too slow to ask or to take responses.
+    pub connections_timed_out: AtomicU64,
 }
 
 impl DnsStats {
@@ -91,7 +87,8 @@ impl DnsStats {
     }
 }
 
-fn increment(counter: &AtomicU64) {
+/// Counts one more.
+pub(crate) fn increment(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -175,14 +172,17 @@ impl DnsHandler {
         mix(self.shared.draws.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The response to a datagram, if it gets one.
-    pub(crate) fn answer_datagram(&self, bytes: &[u8], from: IpAddr) -> Option<Vec<u8>> {
+    /// The response to a message, if it gets one.
+    pub(crate) fn answer_message(&self, bytes: &[u8], from: IpAddr, via: Via) -> Option<Vec<u8>> {
         let Shared { snapshot, config, is_allowed, guard, stats, .. } = &*self.shared;
         increment(&stats.queries);
+        if via == Via::Tcp {
+            increment(&stats.over_tcp);
+        }
         let secrets = guard.secrets();
         let client = self.client(from, guard.now().1, &secrets);
         let response = if is_allowed(from) {
-            answer::respond(config, &snapshot.load(), &client, bytes, Via::Udp, self.draw())
+            answer::respond(config, &snapshot.load(), &client, bytes, via, self.draw())
         } else {
             answer::refuse(&client, bytes)
         };
@@ -194,63 +194,6 @@ impl DnsHandler {
             Some(_) | None => increment(&stats.unanswered),
         }
         response
-    }
-
-    /// The response to a request on a connection.
-    fn answer_request(&self, request: &Request) -> Message {
-        let Shared { snapshot, config, is_allowed, guard, stats, .. } = &*self.shared;
-        increment(&stats.queries);
-        increment(&stats.over_tcp);
-        let secrets = guard.secrets();
-        let client = self.client(request.src().ip(), guard.now().1, &secrets);
-        let response = match Message::from_vec(request.as_slice()) {
-            Ok(message) if is_allowed(request.src().ip()) => {
-                answer::answer(config, &snapshot.load(), &client, &message, Via::Tcp, self.draw())
-            }
-            Ok(message) => answer::refusal(&client, &message),
-            Err(_) => {
-                Message::error_msg(request.metadata.id, request.metadata.op_code, ResponseCode::FormErr)
-            }
-        };
-        stats.count(response.metadata.response_code, response.metadata.truncation);
-        response
-    }
-}
-
-/// The signature is what `async_trait` makes of the trait's; one function is no reason to depend on it.
-impl RequestHandler for DnsHandler {
-    fn handle_request<'life0, 'life1, 'async_trait, R, T>(
-        &'life0 self,
-        request: &'life1 Request,
-        mut response_handle: R,
-    ) -> Pin<Box<dyn Future<Output = ResponseInfo> + Send + 'async_trait>>
-    where
-        R: ResponseHandler + 'async_trait,
-        T: Time + 'async_trait,
-        'life0: 'async_trait,
-        'life1: 'async_trait,
-        Self: 'async_trait,
-    {
-        Box::pin(async move {
-            let response = self.answer_request(request);
-            let written = MessageResponseBuilder::new(&request.queries, response.edns.as_ref()).build(
-                response.metadata,
-                response.answers.iter(),
-                response.authorities.iter(),
-                [],
-                response.additionals.iter(),
-            );
-            match response_handle.send_response(written).await {
-                Ok(info) => info,
-                Err(error) => {
-                    self.on_unsent(&error);
-                    ResponseInfo::from(Header {
-                        metadata: response.metadata,
-                        counts: HeaderCounts::default(),
-                    })
-                }
-            }
-        })
     }
 }
 
@@ -289,11 +232,7 @@ pub async fn bind(
     let failed = |transport| move |source| ConfigBindError { addr, transport, source };
     let udp = dns_udp::bind(addr, workers, inherited.udp(addr)).map_err(failed("udp"))?;
     let addr = udp.addr;
-    let tcp = match inherited.tcp(addr) {
-        Some(listener) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)),
-        None => TcpListener::bind(addr).await,
-    }
-    .map_err(failed("tcp"))?;
+    let tcp = dns_tcp::bind(addr, inherited.tcp(addr)).await.map_err(failed("tcp"))?;
     Ok(DnsSockets { addr, udp, tcp })
 }
 
@@ -310,58 +249,19 @@ pub fn serve(
     let handler = handler.on(addr);
     let workers = Workers::start(udp, &handler)?;
     Ok(async move {
-        serve_tcp(addr, tcp, &handler, &shutdown).await;
+        dns_tcp::serve(async move || tcp.accept().await, &handler, Limits::default(), &shutdown).await;
         if let Err(error) = tokio::task::spawn_blocking(move || workers.stop()).await {
             debug!(%error, "dns over udp did not stop cleanly");
         }
     })
 }
 
-async fn serve_tcp(
-    addr: SocketAddr,
-    listener: TcpListener,
-    handler: &DnsHandler,
-    shutdown: &CancellationToken,
-) {
-    let mut listener = Some(listener);
-    while let Some(open) = listener.take() {
-        let mut server = Server::new(handler.clone());
-        server.register_listener(open, TCP_IDLE, TCP_RESPONSES_MAX);
-        tokio::select! {
-            () = shutdown.cancelled() => {
-                if let Err(error) = server.shutdown_gracefully().await {
-                    debug!(%error, "dns over tcp did not stop cleanly");
-                }
-            }
-            // One aborted connection can take hickory-server's listener with it.
-            ended = server.block_until_done() => {
-                warn!(?ended, "dns over tcp lost its listener");
-                listener = listen_again(addr, shutdown).await;
-            }
-        }
-    }
-}
-
-/// A new listener as soon as the system gives one, or `None` on shutdown.
-async fn listen_again(addr: SocketAddr, shutdown: &CancellationToken) -> Option<TcpListener> {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return None,
-            () = tokio::time::sleep(LISTEN_AGAIN_AFTER) => {}
-        }
-        match TcpListener::bind(addr).await {
-            Ok(listener) => return Some(listener),
-            Err(error) => warn!(%error, "dns over tcp has no listener"),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use hickory_proto::op::{MessageType, OpCode, Query};
+    use hickory_proto::op::{Message, MessageType, OpCode, Query};
     use hickory_proto::rr::{Name, RecordType};
     use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
     use ringmesh_types::snapshot::{MemberState, MemberView};
@@ -409,8 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_at_once_are_all_answered_and_the_threads_end() {
-        let config = ZoneConfig::new("m.test", 5, 15, "sip".parse().expect("a name")).expect("a valid zone");
-        let (handler, shutdown) = (handler(config, true), CancellationToken::new());
+        let (handler, shutdown) = (handler(|_| true), CancellationToken::new());
         let sockets = bind(ANY, 3, &mut Inherited::default()).await.expect("loopback has a free port");
         let addr = sockets.addr;
         let serving =
@@ -452,24 +351,24 @@ mod tests {
     }
 
     async fn start_on(listen: SocketAddr, is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
-        let config = ZoneConfig::new("m.test", 5, 15, "sip".parse().expect("a name")).expect("a valid zone");
-        let (handler, shutdown) = (handler(config, is_allowed), CancellationToken::new());
+        let (handler, shutdown) = (handler(move |_| is_allowed), CancellationToken::new());
         let sockets = bind(listen, 2, &mut Inherited::default()).await.expect("there is a free port");
         let addr = sockets.addr;
         tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
         (addr, handler, shutdown)
     }
 
-    fn handler(config: ZoneConfig, is_allowed: bool) -> DnsHandler {
+    /// A handler of `m.test`, which has one node and no services.
+    pub(crate) fn handler(is_allowed: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> DnsHandler {
+        let config = ZoneConfig::new("m.test", 5, 15, "sip".parse().expect("a name")).expect("a valid zone");
         let (config, snapshot) = (Arc::new(config), snapshot());
         let zone = Arc::new(ArcSwap::from_pointee(hot::Zone::new(config.clone(), &snapshot)));
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let guard = Guard::new(Arc::new(|_| true), None);
-        let (is_allowed, profiles) = (Arc::new(move |_| is_allowed), Profiles::default());
-        DnsHandler::new(snapshot, zone, config, is_allowed, guard, profiles, 1)
+        DnsHandler::new(snapshot, zone, config, Arc::new(is_allowed), guard, Profiles::default(), 1)
     }
 
-    fn question(name: &str, kind: RecordType) -> Vec<u8> {
+    pub(crate) fn question(name: &str, kind: RecordType) -> Vec<u8> {
         let name = Name::from_ascii(name).expect("a domain name");
         let mut request = Message::new(7, MessageType::Query, OpCode::Query);
         request.queries = vec![Query::query(name, kind)];

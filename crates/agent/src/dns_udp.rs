@@ -26,6 +26,7 @@ use nix::sys::socket::{
     setsockopt, sockopt,
 };
 use ringmesh_dns::admission::{self, Admission};
+use ringmesh_dns::answer::Via;
 use ringmesh_dns::client::Client;
 use ringmesh_dns::cookie::{Secrets, Standing};
 use ringmesh_dns::hot;
@@ -193,7 +194,7 @@ impl Workers {
 
 fn answer_unusual(handler: &DnsHandler, waiting: &Receiver<Unusual>) {
     while let Ok(Unusual { socket, bytes, from, asked }) = waiting.recv() {
-        let Some(response) = handler.answer_datagram(&bytes, from.ip()) else {
+        let Some(response) = handler.answer_message(&bytes, from.ip(), Via::Udp) else {
             continue;
         };
         let sent = match asked {

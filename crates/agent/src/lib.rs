@@ -8,6 +8,7 @@ pub mod config;
 pub mod disk;
 pub mod dns_guard;
 pub mod dns_server;
+mod dns_tcp;
 mod dns_udp;
 mod dns_zone;
 pub mod doctor;

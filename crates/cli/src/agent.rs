@@ -113,8 +113,7 @@ fn dev_config(environment: &BTreeMap<String, String>) -> Result<Config, Failure>
 }
 
 fn log(level: LogLevel, format: LogFormat) {
-    let filter =
-        EnvFilter::new(format!("{},hickory_server=warn,hickory_proto=warn,quinn=warn", level.as_str()));
+    let filter = EnvFilter::new(format!("{},hickory_proto=warn,quinn=warn", level.as_str()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

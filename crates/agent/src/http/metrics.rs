@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use super::Api;
 use super::read::agreed_ms;
 use crate::clock::wall_now;
+use crate::dns_server::DnsStats;
 
 struct Page(String);
 
@@ -177,4 +178,25 @@ fn dns(page: &mut Page, api: &Api) {
     );
     page.counter("dns_unanswered_total", "Requests that got no response.", &stats.unanswered);
     page.counter("dns_unsent_total", "Responses that could not be sent.", &stats.unsent);
+    dns_connections(page, stats);
+}
+
+fn dns_connections(page: &mut Page, stats: &DnsStats) {
+    let open = stats.connections.load(Ordering::Relaxed);
+    page.add("dns_tcp_connections", "gauge", "DNS connections that are open.", open);
+    page.counter(
+        "dns_tcp_connections_refused_total",
+        "DNS connections closed at once because there were too many, in all or from their source.",
+        &stats.connections_refused,
+    );
+    page.counter(
+        "dns_tcp_connections_displaced_total",
+        "Idle DNS connections closed in favour of new ones.",
+        &stats.connections_displaced,
+    );
+    page.counter(
+        "dns_tcp_connections_timed_out_total",
+        "DNS connections closed because they were idle, or too slow to ask or to take responses.",
+        &stats.connections_timed_out,
+    );
 }
