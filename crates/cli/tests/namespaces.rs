@@ -3,108 +3,15 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use ringmesh_agent::pki::Authority;
-use serde_json::Value;
-use support::mesh::{Config, authority, lasting};
-use support::{Folder, Process, RINGMESH, has, is_all_required, is_root, signal, within};
+use support::mesh::{Config, authority, service};
+use support::namespace::{Namespace, can_make_namespaces, run};
+use support::{Folder, Process, has, signal, within};
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// Whether namespaces can be made here.
-fn can_make_namespaces() -> bool {
-    let can = has("ip") && has("nft") && is_root();
-    assert!(can || !is_all_required(), "network namespaces need root, ip and nft");
-    if !can {
-        println!("skipped: network namespaces need root, ip and nft");
-    }
-    can
-}
-
-#[track_caller]
-fn run(words: &[&str]) -> String {
-    let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output().expect("runs");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{words:?}: {out}{err}");
-    out.into_owned()
-}
-
-/// A network namespace of the test's own.
-struct Namespace(String);
-
-impl Namespace {
-    fn new(name: &str) -> Self {
-        let name = format!("rmt{}-{name}", std::process::id());
-        run(&["ip", "netns", "add", &name]);
-        run(&["ip", "-n", &name, "link", "set", "lo", "up"]);
-        Self(name)
-    }
-
-    /// `words` as a command inside.
-    fn inside<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
-        [&["ip", "netns", "exec", &self.0], words].concat()
-    }
-
-    fn run(&self, words: &[&str]) -> String {
-        run(&self.inside(words))
-    }
-
-    fn start(&self, folder: &Folder, log: &str, words: &[&str]) -> Process {
-        let log = std::fs::File::create(folder.0.join(log)).expect("a log");
-        let words = self.inside(words);
-        let copy = log.try_clone().expect("a log");
-        Process::start(Command::new(words[0]).args(&words[1..]).stdout(copy).stderr(log))
-    }
-
-    fn agent(&self, folder: &Folder, config: &Config, ca: &Authority) -> Process {
-        let (cluster, name) = (config.cluster.parse().expect("a name"), config.name.parse().expect("a name"));
-        let issued = ca.issue(&cluster, &name, lasting()).expect("issues");
-        let path = config.write(folder, ca.cert_pem(), &issued);
-        support::mesh::start(folder, &config.name, &path, &["ip", "netns", "exec", &self.0])
-    }
-
-    /// What the command line says of an agent inside, as JSON; nothing if it does not answer.
-    fn ask(&self, config: &Config, words: &[&str]) -> Option<Value> {
-        let http = config.http_addr().to_string();
-        let words = [&[RINGMESH], words, &["--json", "--http", &http]].concat();
-        let words = self.inside(&words);
-        let output = Command::new(words[0]).args(&words[1..]).stderr(Stdio::null()).output().ok()?;
-        serde_json::from_slice(&output.stdout).ok()
-    }
-
-    fn alive(&self, config: &Config) -> usize {
-        let members = self.ask(config, &["members"]);
-        let members = members.as_ref().and_then(Value::as_array);
-        members.map_or(0, |members| members.iter().filter(|member| member["state"] == "Alive").count())
-    }
-
-    /// States of the instances of a service, by id.
-    fn states(&self, config: &Config, service: &str) -> Vec<(String, String)> {
-        let answer = self.ask(config, &["services", service]).unwrap_or_default();
-        let instances = answer["instances"].as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        instances.iter().map(|instance| (text(&instance["id"]), text(&instance["state"]))).collect()
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-        let _ = std::fs::remove_dir_all(format!("/etc/netns/{}", self.0));
-    }
-}
-
-fn service(id: &str, service: &str, protocol: &str, address: &str, port: u16, check: &str) -> String {
-    format!(
-        "\n[[service]]\nid = \"{id}\"\nservice = \"{service}\"\n[[service.endpoint]]\nprotocol = \"{protocol}\"\n\
-         transport = \"udp\"\naddress = \"{address}\"\nport = {port}\n[[service.endpoint.check]]\ntype = \"{check}\"\n\
-         interval = \"500ms\"\ntimeout = \"300ms\"\nrise = 1\nfall = 2\n"
-    )
 }
 
 #[test]
@@ -114,9 +21,7 @@ fn kamailio_finds_its_next_hop_by_srv_and_calls_go_on_when_one_host_dies() {
     }
     let folder = Folder::new("kamailio");
     let space = Namespace::new("sip");
-    let resolver = format!("/etc/netns/{}", space.0);
-    std::fs::create_dir_all(&resolver).expect("a folder for the resolver");
-    std::fs::write(format!("{resolver}/resolv.conf"), "nameserver 127.0.0.1\n").expect("writes");
+    space.resolve_at("127.0.0.1");
 
     let mut config = Config { seeds: Vec::new(), dns: 53, ..Config::local(27_000, 0) };
     config.extra = [("uas-1", "127.0.0.11"), ("uas-2", "127.0.0.12")]

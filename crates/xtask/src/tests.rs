@@ -17,11 +17,13 @@ pub(crate) enum Missing {
 }
 
 /// Programs that tests talk to, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("dig", "dnsutils"),
     ("kamailio", "kamailio"),
     ("sipp", "sip-tester"),
     ("rtpengine", "rtpengine-daemon"),
+    ("unbound", "unbound"),
+    ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("strace", "strace"),

@@ -109,3 +109,19 @@ pub(crate) fn start(folder: &Folder, name: &str, path: &str, before: &[&str]) ->
 pub(crate) fn authority(cluster: &str) -> Authority {
     Authority::generate(&cluster.parse().expect("a name"), now()).expect("generates")
 }
+
+/// A section of the configuration: one instance with one UDP endpoint, whose death is seen within 1.4 s.
+pub(crate) fn service(
+    id: &str,
+    service: &str,
+    protocol: &str,
+    address: &str,
+    port: u16,
+    check: &str,
+) -> String {
+    format!(
+        "\n[[service]]\nid = \"{id}\"\nservice = \"{service}\"\n[[service.endpoint]]\nprotocol = \"{protocol}\"\n\
+         transport = \"udp\"\naddress = \"{address}\"\nport = {port}\n[[service.endpoint.check]]\ntype = \"{check}\"\n\
+         interval = \"500ms\"\ntimeout = \"300ms\"\nrise = 1\nfall = 2\n"
+    )
+}
