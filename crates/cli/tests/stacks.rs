@@ -29,6 +29,8 @@ const CALLS_PER_S: &str = "60";
 /// How Kamailio is set up, and how many hosts that alone, with these weights, is sure to send calls to.
 struct Mode {
     name: &'static str,
+    /// The agent's `dns.profile`.
+    profile: &'static str,
     /// In the place of `use_dns_cache=off` in the example's configuration.
     settings: &'static str,
     next_hop: &'static str,
@@ -60,6 +62,7 @@ reply_route {
 fn kamailio_without_a_cache_leaves_a_dead_host_as_soon_as_the_mesh_does() {
     check(&Mode {
         name: "no-cache",
+        profile: "full",
         settings: "use_dns_cache=off",
         next_hop: "sip:sip.ringmesh.internal",
         kept: Duration::ZERO,
@@ -69,9 +72,23 @@ fn kamailio_without_a_cache_leaves_a_dead_host_as_soon_as_the_mesh_does() {
 }
 
 #[test]
+fn kamailio_with_its_profile_sends_calls_to_all_hosts() {
+    check(&Mode {
+        name: "profile",
+        profile: "kamailio",
+        settings: "use_dns_cache=off",
+        next_hop: "sip:sip.ringmesh.internal",
+        kept: Duration::ZERO,
+        hosts_min: 3,
+        hosts_left_min: 2,
+    });
+}
+
+#[test]
 fn kamailio_with_its_cache_leaves_a_dead_host_one_ttl_later() {
     check(&Mode {
         name: "cache",
+        profile: "full",
         settings: "dns_srv_lb=off",
         next_hop: "sip:sip.ringmesh.internal",
         kept: TTL,
@@ -86,6 +103,7 @@ fn kamailio_with_its_cache_leaves_a_dead_host_one_ttl_later() {
 fn kamailio_that_balances_but_does_not_fail_over_leaves_a_dead_host_one_ttl_later() {
     check(&Mode {
         name: "balancing",
+        profile: "full",
         settings: "dns_srv_lb=on",
         next_hop: "sip:sip.ringmesh.internal",
         kept: TTL,
@@ -98,6 +116,7 @@ fn kamailio_that_balances_but_does_not_fail_over_leaves_a_dead_host_one_ttl_late
 fn kamailio_that_asks_naptr_balances_and_fails_over_sends_calls_to_all_hosts() {
     check(&Mode {
         name: "naptr-balancing-failover",
+        profile: "full",
         settings: "dns_try_naptr=on\ndns_srv_lb=on\nuse_dns_failover=on",
         next_hop: "sip:ringmesh.internal",
         kept: TTL,
@@ -111,7 +130,7 @@ fn check(mode: &Mode) {
     if !can_make_namespaces() || !has("kamailio") || !has("sipp") {
         return;
     }
-    let course = Stack::new(mode.name).observe(mode);
+    let course = Stack::new(mode).observe(mode);
     let (before, after) = (course.spread(Duration::ZERO, course.died), course.spread_at_last());
     let says = format!("{}: {}", mode.name, course.report());
     println!("{says}");
@@ -130,15 +149,15 @@ struct Stack {
 }
 
 impl Stack {
-    fn new(name: &str) -> Self {
-        let (folder, space) = (Folder::new(name), Namespace::new(name));
+    fn new(mode: &Mode) -> Self {
+        let (folder, space) = (Folder::new(mode.name), Namespace::new(mode.name));
         space.resolve_at("127.0.0.1");
         let mut config = Config { seeds: Vec::new(), dns: 53, ..Config::local(27_000, 0) };
         let hosts = HOSTS.map(|(addr, weight)| {
             service(addr, "sip", "sip", addr, 5_060, "sip")
                 .replace("service = \"sip\"\n", &format!("service = \"sip\"\nweight = {weight}\n"))
         });
-        config.extra = format!("{DNS}{}", hosts.concat());
+        config.extra = format!("{DNS}profile = \"{}\"\n{}", mode.profile, hosts.concat());
         let agent = space.agent(&folder, &config, &authority("test"));
         Self { _agent: agent, config, space, folder }
     }

@@ -20,9 +20,9 @@ pub enum Profile {
     /// Any stack that does as RFC 2782 says.
     #[default]
     Full,
-    /// Kamailio with `dns_srv_lb=off`, its default: sorts by priority and falling weight, and takes the first.
+    /// Kamailio unless it balances: sorts by priority and falling weight, and takes the first.
     Kamailio,
-    /// Kamailio with `dns_srv_lb=on`: draws by weight.
+    /// Kamailio that balances, with `use_dns_cache`, `use_dns_failover` and `dns_srv_lb` on: draws by weight.
     KamailioLb,
     /// OpenSIPS: draws by weight.
     Opensips,
