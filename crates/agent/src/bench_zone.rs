@@ -1,9 +1,11 @@
 //! An agent's DNS alone, for measuring: the shipped path, limits and counters with it, over a generated catalogue.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use ringmesh_dns::hot;
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Profiles;
 use crate::dns_guard::Guard;
 use crate::dns_server::{self, DnsHandler};
+use crate::dns_zone::{self, Bell};
 use crate::inherited::Inherited;
 
 /// The domain that is answered for.
@@ -27,6 +30,11 @@ pub const DOMAIN: &str = "voip.mesh.test";
 pub const SERVICES_MAX: usize = 10_000;
 /// Targets of each service at most.
 pub const TARGETS_MAX: usize = 200;
+
+/// Changes of health that are measured before anything is served.
+const CHANGES_MEASURED: usize = 101;
+/// As the agent: changes wait for each other so long.
+const PUBLISHED_EVERY: Duration = Duration::from_millis(5);
 
 /// What to serve, and how.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +47,8 @@ pub struct BenchZone {
     pub listen: SocketAddr,
     /// How many threads answer over UDP.
     pub threads: usize,
+    /// Changes of health a second.
+    pub changes: u32,
 }
 
 /// A bench zone that is served until it is shut down.
@@ -47,6 +57,8 @@ pub struct Served {
     pub addr: SocketAddr,
     /// Bytes of its encoded records.
     pub zone_bytes: usize,
+    /// How long it takes to encode one changed service: the median of some.
+    pub change_takes: Duration,
     /// Ends when it was shut down.
     pub ended: tokio::task::JoinHandle<()>,
 }
@@ -58,10 +70,23 @@ pub struct Served {
 pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result<Served> {
     let service: ServiceName = "svc001".parse().map_err(io::Error::other)?;
     let config = Arc::new(ZoneConfig::new(DOMAIN, 60, 60, service).map_err(io::Error::other)?);
-    let snapshot = snapshot(bench).map_err(io::Error::other)?;
-    let zone = hot::Zone::new(config.clone(), &snapshot);
+    let mut snapshot = snapshot(bench).map_err(io::Error::other)?;
+    let mut zone = hot::Zone::new(config.clone(), &snapshot);
     let zone_bytes = zone.heap_bytes();
+    let mut took: Vec<Duration> = (0..CHANGES_MEASURED)
+        .map(|number| {
+            snapshot = changed(&snapshot, number);
+            let begun = Instant::now();
+            zone = zone.follow(&snapshot);
+            begun.elapsed()
+        })
+        .collect();
+    took.sort();
     let (snapshot, zone) = (Arc::new(ArcSwap::from_pointee(snapshot)), Arc::new(ArcSwap::from_pointee(zone)));
+    let bell = dns_zone::start(snapshot.clone(), zone.clone())?;
+    if bench.changes > 0 {
+        tokio::spawn(keep_changing(bench.changes, snapshot.clone(), bell, shutdown.clone()));
+    }
     let is_allowed = Arc::new(|from: IpAddr| from.is_loopback());
     let guard = Guard::new(is_allowed.clone(), None);
     let profiles = Profiles::default();
@@ -71,7 +96,50 @@ pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result
         .map_err(io::Error::other)?;
     let addr = sockets.addr;
     let ended = tokio::spawn(dns_server::serve(sockets, &handler, shutdown)?);
-    Ok(Served { addr, zone_bytes, ended })
+    Ok(Served { addr, zone_bytes, change_takes: took[took.len() / 2], ended })
+}
+
+/// Changes health so often a second, until `shutdown`, and publishes it as the agent does.
+async fn keep_changing(
+    changes: u32,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    bell: Bell,
+    shutdown: CancellationToken,
+) {
+    let begun = Instant::now();
+    let mut ticks = tokio::time::interval(PUBLISHED_EVERY);
+    let mut done = 0;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let due = (begun.elapsed().as_secs_f64() * f64::from(changes)) as usize;
+        if due > done {
+            let latest = snapshot.load_full();
+            let latest = (done..due).fold(latest, |snapshot, number| Arc::new(changed(&snapshot, number)));
+            snapshot.store(latest);
+            bell.ring();
+            done = due;
+        }
+    }
+}
+
+/// The same, but that the first target of one service, a different one for each `number`, is well or overloaded instead.
+fn changed(snapshot: &Snapshot, number: usize) -> Snapshot {
+    let mut changed = snapshot.clone();
+    let place = number % changed.services.len();
+    if let Some(service) = changed.services.values_mut().nth(place) {
+        let service = Arc::make_mut(service);
+        let health = service.instances.first_mut().and_then(|instance| instance.health.first_mut());
+        if let Some(health) = health {
+            health.state = match health.state {
+                HealthState::Passing => HealthState::Greylisted,
+                HealthState::Greylisted | HealthState::Unknown | HealthState::Failing => HealthState::Passing,
+            };
+        }
+    }
+    changed
 }
 
 /// The catalogue that is served.

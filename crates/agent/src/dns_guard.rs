@@ -222,7 +222,7 @@ mod tests {
     async fn serve(is_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>, limits: Option<Limits>) -> Served {
         let config = ZoneConfig::new(DOMAIN, 60, 60, "svc001".parse().expect("a name")).expect("a zone");
         let config = Arc::new(config);
-        let bench = BenchZone { services: 1, targets: 3, listen: ANY, threads: 2 };
+        let bench = BenchZone { services: 1, targets: 3, listen: ANY, threads: 2, changes: 0 };
         let snapshot = bench_zone::snapshot(&bench).expect("names are valid");
         let zone = Arc::new(ArcSwap::from_pointee(hot::Zone::new(config.clone(), &snapshot)));
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));

@@ -28,6 +28,9 @@ pub(crate) struct BenchZoneArgs {
     /// Threads that answer over UDP; default one a core.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Changes of health a second, while it serves.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    changes: u32,
     /// Stop when standard input ends.
     #[arg(long, hide = true)]
     exit_with_parent: bool,
@@ -39,6 +42,7 @@ pub(crate) async fn run(args: BenchZoneArgs) -> Outcome {
         targets: args.targets as usize,
         listen: args.dns,
         threads: args.threads.map_or_else(workers, NonZeroUsize::get),
+        changes: args.changes,
     };
     let with_parent = if args.exit_with_parent { WithParent::Stop } else { WithParent::GoOn };
     let mut stop =
@@ -50,6 +54,7 @@ pub(crate) async fn run(args: BenchZoneArgs) -> Outcome {
     let ready = json!({
         "event": "ready", "dns": served.addr, "domain": DOMAIN, "services": bench.services,
         "targets": bench.targets, "threads": bench.threads, "zone_bytes": served.zone_bytes,
+        "change_us": served.change_takes.as_micros() as u64, "changes_s": bench.changes,
     });
     print_line(&ready.to_string());
     let _ = stop.changed().await;
