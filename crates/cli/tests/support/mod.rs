@@ -134,10 +134,11 @@ pub(crate) fn try_http(addr: SocketAddr, method: &str, path: &str, body: &str) -
     Some((status, serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()))))
 }
 
-/// What `dig +short` says.
+/// What `dig +short` finds; nothing if there is no answer.
 pub(crate) fn dig(addr: SocketAddr, arguments: &[&str]) -> Vec<String> {
     let lines = dig_full(addr, &[arguments, &["+short"]].concat());
-    let mut lines: Vec<String> = lines.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+    let mut lines: Vec<String> =
+        lines.lines().map(str::to_owned).filter(|line| !line.is_empty() && !line.starts_with(';')).collect();
     lines.sort();
     lines
 }
