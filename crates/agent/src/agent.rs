@@ -253,13 +253,39 @@ fn credentials(config: &Config, store: &Store) -> Result<Credentials, StartError
         Some(tls) => Credentials::load(&tls.certificate, &tls.key, &tls.ca)?,
         None => dev_credentials(config, store)?,
     };
-    if credentials.name != config.node.name || credentials.cluster != config.node.cluster {
-        return Err(StartError::Setting(format!(
-            "tls.certificate: it is for node {} of cluster {}, the configuration says node {} of cluster {}",
-            credentials.name, credentials.cluster, config.node.name, config.node.cluster
-        )));
-    }
+    check_owner(config, &credentials).map_err(StartError::Setting)?;
     Ok(credentials)
+}
+
+/// Whether the certificate is this node's.
+fn check_owner(config: &Config, credentials: &Credentials) -> Result<(), String> {
+    if credentials.name == config.node.name && credentials.cluster == config.node.cluster {
+        return Ok(());
+    }
+    Err(format!(
+        "tls.certificate: it is for node {} of cluster {}, the configuration says node {} of cluster {}",
+        credentials.name, credentials.cluster, config.node.name, config.node.cluster
+    ))
+}
+
+/// What peers will not like about a certificate that an agent starts with all the same.
+fn doubt(validity: &Validity, now_unix_s: u64) -> Option<String> {
+    let about = |seconds: u64| match seconds {
+        172_800.. => format!("{} days", seconds / 86_400),
+        7_200.. => format!("{} hours", seconds / 3_600),
+        _ => format!("{} minutes", seconds / 60 + 1),
+    };
+    if now_unix_s < validity.not_before_unix_s {
+        let wait = about(validity.not_before_unix_s - now_unix_s);
+        return Some(format!(
+            "tls.certificate: it is valid in {wait} only, by this clock: until then peers refuse it"
+        ));
+    }
+    if now_unix_s > validity.not_after_unix_s {
+        let late = about(now_unix_s - validity.not_after_unix_s);
+        return Some(format!("tls.certificate: it expired {late} ago: peers refuse it, so renew it"));
+    }
+    None
 }
 
 /// Certificates of a development CA in the data folder, made at the first start.
@@ -308,16 +334,21 @@ async fn reload(running: Config, mut reloads: mpsc::Receiver<Config>, door: mpsc
     }
 }
 
-/// Whether an agent could start with this: files that are named are there, and no port is wanted twice.
+/// Whether an agent could start with this: the certificate is there and this node's, and no port is wanted twice. Gives back
+/// what keeps no agent from starting, and is wrong all the same.
 ///
 /// # Errors
 /// Every problem, with its setting.
-pub fn preflight(config: &Config) -> Result<(), Vec<String>> {
-    let mut problems = Vec::new();
-    if let Some(tls) = &config.tls
-        && let Err(error) = Credentials::load(&tls.certificate, &tls.key, &tls.ca)
-    {
-        problems.push(format!("tls: {error}"));
+pub fn preflight(config: &Config) -> Result<Vec<String>, Vec<String>> {
+    let (mut problems, mut doubts) = (Vec::new(), Vec::new());
+    if let Some(tls) = &config.tls {
+        match Credentials::load(&tls.certificate, &tls.key, &tls.ca) {
+            Ok(credentials) => {
+                problems.extend(check_owner(config, &credentials).err());
+                doubts.extend(doubt(&credentials.validity, wall_now().as_unix_millis() / 1_000));
+            }
+            Err(error) => problems.push(format!("tls: {error}")),
+        }
     }
     let mut ports =
         vec![("http.listen", "tcp", config.http.listen), ("mesh.listen", "udp", config.mesh.listen)];
@@ -330,7 +361,7 @@ pub fn preflight(config: &Config) -> Result<(), Vec<String>> {
             problems.push(format!("{setting}: {listen} over {transport} is wanted by {other} too"));
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() { Ok(doubts) } else { Err(problems) }
 }
 
 async fn bind_dns(

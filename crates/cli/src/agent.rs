@@ -127,10 +127,11 @@ pub(crate) fn check(files: &[PathBuf]) -> Outcome {
     for file in files {
         match read(file, &environment) {
             Ok(config) => match ringmesh_agent::agent::preflight(&config) {
-                Ok(()) if config.tls.is_none() => {
+                Ok(_) if config.tls.is_none() => {
                     println!("{}: valid, but without [tls]: it runs with --dev only", file.display());
                 }
-                Ok(()) => println!("{}: valid", file.display()),
+                Ok(doubts) if doubts.is_empty() => println!("{}: valid", file.display()),
+                Ok(doubts) => println!("{}: valid, but {}", file.display(), doubts.join("; ")),
                 Err(problems) => {
                     failures.extend(problems.iter().map(|problem| format!("{}: {problem}", file.display())));
                 }

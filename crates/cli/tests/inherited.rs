@@ -56,7 +56,7 @@ fn question(number: u16) -> Vec<u8> {
 #[test]
 fn no_question_is_lost_while_the_agent_restarts() {
     let folder = Folder::new("inherited");
-    let config = Config { seeds: Vec::new(), ..Config::local(29_600, 0) };
+    let config = Config { seeds: Vec::new(), ..Config::local(29_300, 0) };
     let ca = authority("test");
     let (cluster, name) = (config.cluster.parse().expect("a name"), config.name.parse().expect("a name"));
     let issued = ca.issue(&cluster, &name, lasting()).expect("issues");

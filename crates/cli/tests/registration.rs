@@ -121,6 +121,41 @@ fn a_broken_configuration_names_every_mistake_at_once() {
 }
 
 #[test]
+fn a_certificate_of_somebody_else_or_of_another_time_is_noticed_before_the_start() {
+    let (folder, ca) = (Folder::new("not-ours"), authority("test"));
+    let check = |name: &str, from: u64, until: u64, code: i32, want: &str| {
+        let config = Config { name: "node-0".to_owned(), ..Config::local(29_700, 0) };
+        let (now, cluster) = (support::mesh::now(), config.cluster.parse().expect("a name"));
+        let validity = ringmesh_agent::pki::Validity {
+            not_before_unix_s: now - 800_000 + from,
+            not_after_unix_s: now - 800_000 + until,
+        };
+        let issued = ca.issue(&cluster, &name.parse().expect("a name"), validity).expect("issues");
+        let path = config.write(&folder, ca.cert_pem(), &issued);
+        let output = Command::new(RINGMESH).args(["config", "check", &path]).output().expect("runs");
+        let says =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(output.status.code() == Some(code) && says.contains(want), "{code}, {want}: {says}");
+    };
+    check("node-0", 0, 900_000, 0, "node-0.toml: valid\n");
+    check(
+        "node-1",
+        0,
+        900_000,
+        2,
+        "tls.certificate: it is for node node-1 of cluster test, the configuration says node node-0",
+    );
+    check(
+        "node-0",
+        0,
+        300_000,
+        0,
+        "valid, but tls.certificate: it expired 5 days ago: peers refuse it, so renew it",
+    );
+    check("node-0", 803_000, 900_000, 0, "valid, but tls.certificate: it is valid in ");
+}
+
+#[test]
 fn a_port_in_use_is_named_with_its_setting() {
     let (folder, config, _agent) = agent("in-use", 29_600, "");
     let ca = authority("test");

@@ -49,7 +49,7 @@ pub(super) async fn check(path: &Path, asked: SocketAddr) -> Vec<Check> {
     };
     let is_valid = preflight(&config).map_err(|problems| problems.join("; "));
     let mut checks = vec![
-        Check { what: "configuration", result: is_valid.map(|()| format!("{} is valid", path.display())) },
+        Check { what: "configuration", result: is_valid.map(|_| format!("{} is valid", path.display())) },
         Check { what: "http.listen", result: http(&config, asked) },
         Check { what: "mesh.listen", result: mesh(config.mesh.listen) },
     ];
