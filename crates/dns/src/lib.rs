@@ -18,9 +18,9 @@
 pub mod admission;
 pub mod answer;
 pub mod client;
-pub mod cookie;
 #[cfg(test)]
-mod edns_tests;
+mod conformance;
+pub mod cookie;
 pub mod explain;
 pub mod extended;
 mod fit;

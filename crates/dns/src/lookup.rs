@@ -158,22 +158,30 @@ impl Lookup<'_> {
 
     fn apex(&self, kind: Kind) -> Found {
         match kind {
-            Kind::Soa => self.answers([records::soa(self.config, self.snapshot)]),
-            Kind::Ns => {
-                let mut found = self.answers([records::ns(self.config, self.snapshot)]);
-                let local = &self.snapshot.local;
-                let glue = |address: &IpAddr| {
-                    let owner = records::node_name(self.config, &local.name);
-                    (0, records::record(self.config, owner, records::address(*address)))
-                };
-                found.glue = local.addresses.iter().take(ADDRESSES_MAX).map(glue).collect();
-                found
-            }
+            Kind::Soa => self.soa(),
+            Kind::Ns => self.name_server(),
             Kind::Naptr => self.naptr(&self.config.default_sip_service, None),
             Kind::A | Kind::Aaaa | Kind::Srv | Kind::Ptr | Kind::Txt | Kind::Any | Kind::Other => {
                 Found::default()
             }
         }
+    }
+
+    /// RFC 2308, 3: kept no longer than what does not exist, so that it has one time to live wherever it is.
+    fn soa(&self) -> Found {
+        let data = records::soa(self.config, self.snapshot);
+        Found::answers(vec![records::negative(self.config, self.question.name.clone(), data)])
+    }
+
+    fn name_server(&self) -> Found {
+        let mut found = self.answers([records::ns(self.config, self.snapshot)]);
+        let local = &self.snapshot.local;
+        let glue = |address: &IpAddr| {
+            let owner = records::node_name(self.config, &local.name);
+            (0, records::record(self.config, owner, records::address(*address)))
+        };
+        found.glue = local.addresses.iter().take(ADDRESSES_MAX).map(glue).collect();
+        found
     }
 
     /// RFC 3263, 4.1: only transports on which something is served.
@@ -259,12 +267,15 @@ impl Lookup<'_> {
         self.answers(family.map(records::address))
     }
 
+    /// Each reverse name is a zone of its own (RFC 1034, 4.2.1).
     fn reverse(&self, kind: Kind, address: IpAddr) -> Found {
-        match self.snapshot.hosts.get(&address) {
-            Some(nodes) if kind == Kind::Ptr => {
+        match (kind, self.snapshot.hosts.get(&address)) {
+            (Kind::Ptr, Some(nodes)) => {
                 self.answers(nodes.iter().take(REVERSE_MAX).map(|node| records::ptr(self.config, node)))
             }
-            Some(_) | None => Found::default(),
+            (Kind::Soa, Some(_)) => self.soa(),
+            (Kind::Ns, Some(_)) => self.name_server(),
+            (_, Some(_) | None) => Found::default(),
         }
     }
 
@@ -293,6 +304,6 @@ impl Lookup<'_> {
             | Asked::OutOfZone => name.trim_to(self.config.domain.iter().len()),
         };
         let data = records::soa(self.config, self.snapshot);
-        Record::from_rdata(owner, self.config.negative_ttl.max(1), data)
+        records::negative(self.config, owner, data)
     }
 }

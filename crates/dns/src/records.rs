@@ -24,6 +24,11 @@ pub(crate) fn record(config: &ZoneConfig, owner: Name, data: RData) -> Record {
     Record::from_rdata(owner, config.ttl.max(1), data)
 }
 
+/// A record that says how long there is nothing.
+pub(crate) fn negative(config: &ZoneConfig, owner: Name, data: RData) -> Record {
+    Record::from_rdata(owner, config.negative_ttl.max(1), data)
+}
+
 /// The data of an address record.
 pub(crate) fn address(address: IpAddr) -> RData {
     match address {

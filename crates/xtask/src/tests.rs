@@ -17,8 +17,9 @@ pub(crate) enum Missing {
 }
 
 /// Programs that tests talk to, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("dig", "dnsutils"),
+    ("kdig", "knot-dnsutils"),
     ("kamailio", "kamailio"),
     ("sipp", "sip-tester"),
     ("rtpengine", "rtpengine-daemon"),
