@@ -6,9 +6,6 @@ pub(crate) mod ask;
 mod show;
 
 use core::net::IpAddr;
-use std::fs;
-use std::panic::catch_unwind;
-use std::path::Path;
 use std::sync::Arc;
 
 use ringmesh_types::time::WallTime;
@@ -25,37 +22,6 @@ use show::Show;
 
 /// What cookies are made with, unless a file says something else: the secret of RFC 9018, A.1.
 const SECRET: &str = "e5e973e5a6b2a43f48e7dc849e37bfcf";
-
-#[test]
-fn every_clause_is_kept() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
-    let mut files: Vec<_> = fs::read_dir(folder).expect("the folder is there").flatten().collect();
-    files.retain(|file| file.file_name() != "README.md");
-    files.sort_by_key(fs::DirEntry::file_name);
-    assert!(files.len() > 30, "only {} files", files.len());
-    let mut wrong = Vec::new();
-    for file in &files {
-        let (name, path) = (file.file_name().to_string_lossy().into_owned(), file.path());
-        let text = fs::read_to_string(path).expect("the file can be read");
-        let replayed = catch_unwind(|| check(&name, &text));
-        let judged = replayed.unwrap_or_else(|_| Err("the test of it panicked, see above".to_owned()));
-        wrong.extend(judged.err().map(|what| format!("{name}\n{what}")));
-    }
-    assert!(wrong.is_empty(), "{} of {} files:\n\n{}", wrong.len(), files.len(), wrong.join("\n"));
-}
-
-#[test]
-fn a_file_that_proves_nothing_or_is_wrong_is_noticed() {
-    let good = "# RFC 8482, 4.2: little.\nworld a passing\n\nask sip ANY\n    NOERROR qr aa rd\n    answer sip 5 HINFO \"RFC8482\" \"\"\n";
-    assert_eq!(check("rfc-8482-4.2-little.txt", good), Ok(()));
-    assert!(check("any-is-little.txt", good).is_err(), "it has no RFC in its name");
-    assert!(check("rfc-8483-little.txt", good).is_err(), "it cites another one");
-    assert!(check("rfc-8482-little.txt", "# RFC 8482: nothing is asked.\nworld a passing\n").is_err());
-    assert!(check("rfc-8482-little.txt", &good.replace("aa", "")).is_err());
-    let said = check("rfc-8482-little.txt", &good.replace("HINFO", "TXT"));
-    let diff = "  ask sip ANY\n      NOERROR qr aa rd\n-     answer sip 5 TXT \"RFC8482\" \"\"\n+     answer sip 5 HINFO \"RFC8482\" \"\"\n";
-    assert_eq!(said, Err(diff.to_owned()));
-}
 
 /// Compares a file with what it would be if everything were answered as it is.
 fn check(name: &str, text: &str) -> Result<(), String> {
@@ -201,5 +167,45 @@ impl Scene<'_> {
         let hot = zone.answer(&client, &ask.bytes, &mut buffer, with.draw);
         let hot = hot.map(|hot| show.response(Some(&buffer[..hot.length])));
         hot.filter(|hot| *hot != said).map_or(said.clone(), |hot| format!("{said}the hot path says\n{hot}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::panic::catch_unwind;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_clause_is_kept() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
+        let mut files: Vec<_> = fs::read_dir(folder).expect("the folder is there").flatten().collect();
+        files.retain(|file| file.file_name() != "README.md");
+        files.sort_by_key(fs::DirEntry::file_name);
+        assert!(files.len() > 30, "only {} files", files.len());
+        let mut wrong = Vec::new();
+        for file in &files {
+            let (name, path) = (file.file_name().to_string_lossy().into_owned(), file.path());
+            let text = fs::read_to_string(path).expect("the file can be read");
+            let replayed = catch_unwind(|| check(&name, &text));
+            let judged = replayed.unwrap_or_else(|_| Err("the test of it panicked, see above".to_owned()));
+            wrong.extend(judged.err().map(|what| format!("{name}\n{what}")));
+        }
+        assert!(wrong.is_empty(), "{} of {} files:\n\n{}", wrong.len(), files.len(), wrong.join("\n"));
+    }
+
+    #[test]
+    fn a_file_that_proves_nothing_or_is_wrong_is_noticed() {
+        let good = "# RFC 8482, 4.2: little.\nworld a passing\n\nask sip ANY\n    NOERROR qr aa rd\n    answer sip 5 HINFO \"RFC8482\" \"\"\n";
+        assert_eq!(check("rfc-8482-4.2-little.txt", good), Ok(()));
+        assert!(check("any-is-little.txt", good).is_err(), "it has no RFC in its name");
+        assert!(check("rfc-8483-little.txt", good).is_err(), "it cites another one");
+        assert!(check("rfc-8482-little.txt", "# RFC 8482: nothing is asked.\nworld a passing\n").is_err());
+        assert!(check("rfc-8482-little.txt", &good.replace("aa", "")).is_err());
+        let said = check("rfc-8482-little.txt", &good.replace("HINFO", "TXT"));
+        let diff = "  ask sip ANY\n      NOERROR qr aa rd\n-     answer sip 5 TXT \"RFC8482\" \"\"\n+     answer sip 5 HINFO \"RFC8482\" \"\"\n";
+        assert_eq!(said, Err(diff.to_owned()));
     }
 }
