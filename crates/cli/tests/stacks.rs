@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use support::mesh::{Config, authority, service};
 use support::namespace::{Namespace, can_make_namespaces};
-use support::{Folder, Process, has, signal, within};
+use support::{Folder, Process, has, signal, unbound, within};
 
 /// What the agent's DNS is told beside where it listens. Whoever keeps an answer keeps it for a second.
 const DNS: &str = "ttl = \"1s\"\n";
@@ -31,6 +31,8 @@ struct Mode {
     name: &'static str,
     /// The agent's `dns.profile`.
     profile: &'static str,
+    /// Whether it asks unbound, which asks the agent.
+    is_behind_unbound: bool,
     /// In the place of `use_dns_cache=off` in the example's configuration.
     settings: &'static str,
     next_hop: &'static str,
@@ -63,6 +65,7 @@ fn kamailio_without_a_cache_leaves_a_dead_host_as_soon_as_the_mesh_does() {
     check(&Mode {
         name: "no-cache",
         profile: "full",
+        is_behind_unbound: false,
         settings: "use_dns_cache=off",
         next_hop: "sip:sip.ringmesh.internal",
         kept: Duration::ZERO,
@@ -76,9 +79,29 @@ fn kamailio_with_its_profile_sends_calls_to_all_hosts() {
     check(&Mode {
         name: "profile",
         profile: "kamailio",
+        is_behind_unbound: false,
         settings: "use_dns_cache=off",
         next_hop: "sip:sip.ringmesh.internal",
         kept: Duration::ZERO,
+        hosts_min: 3,
+        hosts_left_min: 2,
+    });
+}
+
+/// Each question gets the three in another order, so that equal weights mean equal shares.
+#[test]
+fn kamailio_behind_unbound_sends_calls_to_all_hosts() {
+    if !has("unbound") {
+        return;
+    }
+    check(&Mode {
+        name: "behind-unbound",
+        profile: "kamailio",
+        is_behind_unbound: true,
+        settings: "use_dns_cache=off",
+        next_hop: "sip:sip.ringmesh.internal",
+        // It counts whole seconds.
+        kept: TTL * 2,
         hosts_min: 3,
         hosts_left_min: 2,
     });
@@ -89,6 +112,7 @@ fn kamailio_with_its_cache_leaves_a_dead_host_one_ttl_later() {
     check(&Mode {
         name: "cache",
         profile: "full",
+        is_behind_unbound: false,
         settings: "dns_srv_lb=off",
         next_hop: "sip:sip.ringmesh.internal",
         kept: TTL,
@@ -104,6 +128,7 @@ fn kamailio_that_balances_but_does_not_fail_over_leaves_a_dead_host_one_ttl_late
     check(&Mode {
         name: "balancing",
         profile: "full",
+        is_behind_unbound: false,
         settings: "dns_srv_lb=on",
         next_hop: "sip:sip.ringmesh.internal",
         kept: TTL,
@@ -117,6 +142,7 @@ fn kamailio_that_asks_naptr_balances_and_fails_over_sends_calls_to_all_hosts() {
     check(&Mode {
         name: "naptr-balancing-failover",
         profile: "full",
+        is_behind_unbound: false,
         settings: "dns_try_naptr=on\ndns_srv_lb=on\nuse_dns_failover=on",
         next_hop: "sip:ringmesh.internal",
         kept: TTL,
@@ -152,7 +178,8 @@ impl Stack {
     fn new(mode: &Mode) -> Self {
         let (folder, space) = (Folder::new(mode.name), Namespace::new(mode.name));
         space.resolve_at("127.0.0.1");
-        let mut config = Config { seeds: Vec::new(), dns: 53, ..Config::local(27_000, 0) };
+        let dns = if mode.is_behind_unbound { 8_600 } else { 53 };
+        let mut config = Config { seeds: Vec::new(), dns, ..Config::local(27_000, 0) };
         let hosts = HOSTS.map(|(addr, weight)| {
             service(addr, "sip", "sip", addr, 5_060, "sip")
                 .replace("service = \"sip\"\n", &format!("service = \"sip\"\nweight = {weight}\n"))
@@ -166,6 +193,7 @@ impl Stack {
     fn observe(&self, mode: &Mode) -> Course {
         let mut hosts = HOSTS.map(|(addr, _)| self.host(addr));
         within(Duration::from_secs(10), "all hosts pass", || self.passing() == HOSTS.len());
+        let _resolver = mode.is_behind_unbound.then(|| self.unbound());
         let _proxy = self.proxy(mode);
         let mut caller = self.caller();
         self.wait_for_calls(Duration::ZERO);
@@ -194,6 +222,19 @@ impl Stack {
         self.space.states(&self.config, "sip").iter().filter(|(_, state)| state == "passing").count()
     }
 
+    fn unbound(&self) -> Process {
+        let words = unbound::words(&self.folder, "127.0.0.1".parse().expect("an address"));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let resolver = self.space.start(&self.folder, "unbound.log", &words);
+        self.wait_for_listener("127.0.0.1:53");
+        resolver
+    }
+
+    fn wait_for_listener(&self, addr: &str) {
+        let listens = || self.space.run(&["ss", "-lun"]).contains(addr);
+        within(Duration::from_secs(10), "somebody listens", listens);
+    }
+
     /// Kamailio, as in the example but for how it asks DNS.
     fn proxy(&self, mode: &Mode) -> Process {
         let example = include_str!("../../../examples/kamailio/kamailio.cfg");
@@ -207,9 +248,7 @@ impl Stack {
         let (listen, hop) = ("LISTEN_ADDRESS=udp:127.0.0.1:5080", format!("NEXT_HOP=\"{}\"", mode.next_hop));
         let words = ["kamailio", "-f", &routing, "-A", listen, "-A", &hop, "-DD", "-E", "-Y", &state];
         let proxy = self.space.start(&self.folder, "kamailio.log", &[&alone[..], &words].concat());
-        within(Duration::from_secs(10), "the proxy listens", || {
-            self.space.run(&["ss", "-lun"]).contains("127.0.0.1:5080")
-        });
+        self.wait_for_listener("127.0.0.1:5080");
         proxy
     }
 

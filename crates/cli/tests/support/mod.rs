@@ -3,6 +3,7 @@
 
 pub(crate) mod mesh;
 pub(crate) mod namespace;
+pub(crate) mod unbound;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -62,6 +63,11 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The path of a file of `deploy/dns`.
+pub(crate) fn fragment(name: &str) -> String {
+    format!("{}/../../deploy/dns/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A process that ends with the test.
