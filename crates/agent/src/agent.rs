@@ -356,9 +356,10 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, Vec<String>> {
         ports.extend(["tcp", "udp"].map(|transport| ("dns.listen", transport, *listen)));
     }
     for (index, (setting, transport, listen)) in ports.iter().enumerate() {
-        let earlier = ports[..index].iter().find(|(_, other, addr)| other == transport && addr == listen);
-        if let Some((other, _, _)) = earlier {
-            problems.push(format!("{setting}: {listen} over {transport} is wanted by {other} too"));
+        let earlier =
+            ports[..index].iter().find(|(_, other, addr)| other == transport && overlap(*addr, *listen));
+        if let Some((other, _, addr)) = earlier {
+            problems.push(format!("{setting}: {listen} over {transport} is taken by {other}, {addr}"));
         }
     }
     if problems.is_empty() { Ok(doubts) } else { Err(problems) }
@@ -391,6 +392,13 @@ fn zone_config(config: &Config) -> Result<ZoneConfig, StartError> {
 fn dns_guard(dns: &Dns) -> Guard {
     let limits = NonZeroU32::new(dns.rate_limit).zip(NonZeroU32::new(dns.rate_burst));
     Guard::new(allows(&dns.trusted), limits.map(|(rate, burst)| Limits { rate, burst }))
+}
+
+/// Whether one of two sockets is in the way of the other; IPv6's wildcard address takes IPv4 as well.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, other: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
+    let (one_ip, other_ip) = (one.ip(), other.ip());
+    one.port() == other.port() && (one_ip == other_ip || covers(one_ip, other_ip) || covers(other_ip, one_ip))
 }
 
 fn allows(cidrs: &[Cidr]) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
@@ -469,5 +477,25 @@ fn restore_view(
         let rest = admitted.split_off(admitted.len().min(BATCH_STATEMENTS_MAX));
         let statements = core::mem::replace(&mut admitted, rest);
         node.handle(clock.now(), Input::Statements { source: Source::Disk, statements });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcard_addresses_are_in_the_way_of_others() {
+        let check = |one: &str, other: &str, want: bool| {
+            let [one, other] = [one, other].map(|text| text.parse().expect("an address and a port"));
+            assert_eq!([overlap(one, other), overlap(other, one)], [want; 2], "{one} {other}");
+        };
+        check("127.0.0.1:53", "127.0.0.1:53", true);
+        check("127.0.0.1:53", "127.0.0.2:53", false);
+        check("0.0.0.0:53", "127.0.0.2:53", true);
+        check("0.0.0.0:53", "127.0.0.2:54", false);
+        check("0.0.0.0:53", "[::1]:53", false);
+        check("[::]:53", "127.0.0.1:53", true);
+        check("[::]:53", "0.0.0.0:53", true);
     }
 }

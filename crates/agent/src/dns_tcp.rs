@@ -150,6 +150,12 @@ struct Caller {
     is_allowed: bool,
 }
 
+impl Caller {
+    fn is_beside(self, other: Self) -> bool {
+        Source::of(self.ip) == Source::of(other.ip)
+    }
+}
+
 /// A connection that is open.
 struct Peer {
     caller: Caller,
@@ -175,7 +181,7 @@ impl Peers<'_> {
         while let Some(ended) = self.tasks.try_join_next() {
             self.on_ended(ended);
         }
-        if self.is_source_full(ip) || !self.make_room(caller) {
+        if !self.make_room(caller) {
             increment(&self.handler.stats().connections_refused);
             debug!(%from, "dns over tcp: too many connections");
             return;
@@ -187,22 +193,25 @@ impl Peers<'_> {
         self.peers.push(Peer { caller, idleness, task });
     }
 
-    fn is_source_full(&self, ip: IpAddr) -> bool {
-        let source = Source::of(ip);
-        let count = self.peers.iter().filter(|peer| Source::of(peer.caller.ip) == source).count();
-        count >= self.limits.connections_per_source && !(self.limits.is_exempt)(&ip)
+    /// Whether so many come from where `caller` is that there may be no more.
+    fn is_source_full(&self, caller: Caller) -> bool {
+        let count = self.peers.iter().filter(|peer| peer.caller.is_beside(caller)).count();
+        count >= self.limits.connections_per_source && !(self.limits.is_exempt)(&caller.ip)
     }
 
     /// Whether there is room for `caller`. RFC 7766, 6.2.3: idle connections may be closed at any time if resources are
-    /// short; the one that has been idle longest goes, and before it those of who may not ask.
+    /// short; the one that has been idle longest goes: of its own source if that one has too many, or else of all, and then
+    /// before it those of who may not ask.
     fn make_room(&mut self, caller: Caller) -> bool {
         // One that is found idle may be asked something at this moment; then the next one is tried.
         for _ in 0..=self.limits.connections {
-            if self.peers.len() < self.limits.connections {
+            let is_source_full = self.is_source_full(caller);
+            if !is_source_full && self.peers.len() < self.limits.connections {
                 return true;
             }
             let idle = self.peers.iter().enumerate().filter_map(|(index, peer)| {
-                let may_go = caller.is_allowed || !peer.caller.is_allowed;
+                let may_go = (caller.is_allowed || !peer.caller.is_allowed)
+                    && (!is_source_full || peer.caller.is_beside(caller));
                 let since = peer.idleness.since().filter(|_| may_go)?;
                 Some((peer.caller.is_allowed, since, index))
             });

@@ -8,10 +8,14 @@ use ringmesh_agent::config::{Config, LogFormat, LogLevel};
 use ringmesh_agent::inherited::Inherited;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::signals::{WithParent, stop_requested};
 use crate::{Failure, Outcome};
+
+/// Lines of the log that wait to be written; further ones are lost.
+const LINES_MAX: usize = 4_096;
 
 /// How to run an agent.
 #[derive(Debug, Args)]
@@ -54,7 +58,7 @@ pub(crate) async fn run(args: AgentArgs, inherited: std::io::Result<Inherited>) 
             "tls: no certificate is configured: set tls.certificate, tls.key and tls.ca, or run with --dev",
         ));
     }
-    log(config.log.level, config.log.format);
+    let _logging = log(config.log.level, config.log.format);
     let with_parent = if args.exit_with_parent { WithParent::Stop } else { WithParent::GoOn };
     let stop = stop_requested(with_parent).map_err(|error| Failure::refused(format!("signals: {error}")))?;
     let reloads = reloads(args.config.clone(), environment)
@@ -112,13 +116,22 @@ fn dev_config(environment: &BTreeMap<String, String>) -> Result<Config, Failure>
         .map_err(|errors| Failure::usage(format!("the configuration is not valid:\n{errors}")))
 }
 
-fn log(level: LogLevel, format: LogFormat) {
-    let filter = EnvFilter::new(format!("{},hickory_proto=warn,quinn=warn", level.as_str()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// Logs by a thread of its own: whoever reads slowly, or not at all, misses lines and stops nothing. They are written as long
+/// as what is returned lives.
+fn log(level: LogLevel, format: LogFormat) -> WorkerGuard {
+    // What strangers send is for the counters: hickory-proto warns of each malformed option.
+    let filter = EnvFilter::new(format!("{},hickory_proto=error,quinn=warn", level.as_str()));
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_MAX)
+        .lossy(true)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().init(),
     }
+    guard
 }
 
 pub(crate) fn check(files: &[PathBuf]) -> Outcome {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -153,6 +153,25 @@ fn a_certificate_of_somebody_else_or_of_another_time_is_noticed_before_the_start
         "valid, but tls.certificate: it expired 5 days ago: peers refuse it, so renew it",
     );
     check("node-0", 803_000, 900_000, 0, "valid, but tls.certificate: it is valid in ");
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let (folder, ca) = (Folder::new("unread"), authority("test"));
+    let extra = "[log]\nlevel = \"trace\"\n".to_owned();
+    let config = Config { extra, seeds: Vec::new(), ..Config::local(29_750, 0) };
+    let (cluster, name) = (config.cluster.parse().expect("a name"), config.name.parse().expect("a name"));
+    let issued = ca.issue(&cluster, &name, lasting()).expect("issues");
+    let path = config.write(&folder, ca.cert_pem(), &issued);
+    let mut command = Command::new(RINGMESH);
+    command.args(["agent", "--config", &path]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let _agent = Process::start(&mut command);
+    within(secs(5), "the agent answers", || try_http(config.http_addr(), "GET", "/healthz", "").is_some());
+    // Each writes some lines; a pipe holds 64 KiB.
+    for number in 0..400 {
+        let (status, answer) = register(&config, &good(&format!("i{}", number % 20)).to_string());
+        assert_eq!(status, 200, "{number}: {answer}");
+    }
 }
 
 #[test]

@@ -23,6 +23,11 @@ const REPEATS_MAX: u8 = 3;
 const GRAFT_AGAIN: Duration = Duration::from_millis(500);
 /// Statements that are known to have been seen.
 const SEEN_MAX: usize = 2_048;
+/// Bytes of those among them that are kept for neighbours that lack them, the latest one apart: more than a thousand small
+/// ones. Read, a document takes several times as much memory.
+const KEPT_BYTES_MAX: usize = 512 << 10;
+/// What a statement takes beside its body, about.
+const STATEMENT_BYTES: usize = 128;
 /// Statements that were announced and have not come, at most.
 const MISSING_MAX: usize = 1_024;
 /// Of each so many are remembered that have it.
@@ -51,6 +56,13 @@ impl Kept {
             Self::Accusation(accusation) => &accusation.seal,
         };
         StatementId(xxh3_64(&seal.0))
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Document(stored) => stored.document.body.len() + STATEMENT_BYTES,
+            Self::Accusation(_) => STATEMENT_BYTES,
+        }
     }
 
     /// As it is sent.
@@ -106,7 +118,6 @@ struct Missing {
 #[derive(Debug)]
 struct Seen {
     id: StatementId,
-    kept: Kept,
     /// Who brought it first.
     by: Option<NodeId>,
 }
@@ -123,6 +134,9 @@ struct Link {
 pub struct Plumtree {
     links: BTreeMap<NodeId, Link>,
     seen: VecDeque<Seen>,
+    /// The latest of them, as they are.
+    kept: VecDeque<(StatementId, Kept)>,
+    kept_bytes: usize,
     missing: BTreeMap<StatementId, Missing>,
     stats: Stats,
 }
@@ -160,6 +174,10 @@ impl Plumtree {
         self.seen.iter().rev().find(|seen| seen.id == id)
     }
 
+    fn find_kept(&self, id: StatementId) -> Option<Kept> {
+        self.kept.iter().rev().find(|(other, _)| *other == id).map(|(_, kept)| kept.clone())
+    }
+
     /// A statement is known from now on, first brought by that member. Says whether it was not known yet.
     pub fn see(&mut self, kept: &Kept, by: Option<NodeId>) -> bool {
         let id = kept.id();
@@ -170,8 +188,20 @@ impl Plumtree {
         if self.seen.len() >= SEEN_MAX {
             self.seen.pop_front();
         }
-        self.seen.push_back(Seen { id, kept: kept.clone(), by });
+        self.seen.push_back(Seen { id, by });
+        self.keep(id, kept);
         true
+    }
+
+    fn keep(&mut self, id: StatementId, kept: &Kept) {
+        self.kept_bytes += kept.bytes();
+        self.kept.push_back((id, kept.clone()));
+        while self.kept_bytes > KEPT_BYTES_MAX && self.kept.len() > 1 {
+            let Some((_, dropped)) = self.kept.pop_front() else {
+                return;
+            };
+            self.kept_bytes -= dropped.bytes();
+        }
     }
 
     /// A neighbour pushed so many statements that were news, and these that were not. Says whether to prune the link.
@@ -254,7 +284,7 @@ impl Plumtree {
     /// A neighbour lacks these and wants to be pushed to from now on.
     pub fn on_graft(&mut self, from: NodeId, ids: &[StatementId]) -> Vec<Kept> {
         self.set_eager(from, true);
-        ids.iter().take(IDS_MAX).filter_map(|id| Some(self.find(*id)?.kept.clone())).collect()
+        ids.iter().take(IDS_MAX).filter_map(|id| self.find_kept(*id)).collect()
     }
 
     /// A neighbour had what we pushed. Says whether the link becomes lazy: the last one that is eager does not, for then
@@ -275,8 +305,9 @@ impl Plumtree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringmesh_types::ids::Epoch;
-    use ringmesh_types::sealed::{Evidence, Seal};
+    use ringmesh_types::document::{Document, Key};
+    use ringmesh_types::ids::{Epoch, Version};
+    use ringmesh_types::sealed::{Evidence, MakeSeal, Seal, Verified};
 
     fn id(byte: u8) -> NodeId {
         NodeId::from_bytes([byte; 8])
@@ -293,6 +324,38 @@ mod tests {
             sequence: 0,
             seal: Seal([number; 64]),
         }))
+    }
+
+    struct Numbered(u8);
+
+    impl MakeSeal for Numbered {
+        fn seal(&self, _: &[u8]) -> Seal {
+            Seal([self.0; 64])
+        }
+    }
+
+    fn document(number: u8, bytes: usize) -> Kept {
+        let key = Key { owner: id(number), topic: "x".parse().expect("a topic") };
+        let version = Version { epoch: Epoch(1), sequence: number.into() };
+        let document = Document { key, version, body: vec![0; bytes].into(), seal: Seal([0; 64]) };
+        let sealed = Verified::seal_document(document, &Numbered(number)).expect("small enough");
+        Kept::Document(sealed.read().expect("opaque").into_inner())
+    }
+
+    #[test]
+    fn large_ones_are_not_kept_for_long_and_are_known_all_the_same() {
+        let mut tree = tree(1);
+        let large: Vec<Kept> = (0..40).map(|number| document(number, 60_000)).collect();
+        large.iter().for_each(|one| assert!(tree.see(one, None)));
+        assert!(tree.kept_bytes <= KEPT_BYTES_MAX && tree.kept.len() == 8, "{}", tree.kept_bytes);
+        assert!(large.iter().all(|one| tree.has_seen(one.id())));
+        let ids = [large[0].id(), large[39].id()];
+        let found: Vec<StatementId> = tree.on_graft(id(1), &ids).iter().map(Kept::id).collect();
+        assert_eq!(found, [ids[1]]);
+        tree.see(&document(99, KEPT_BYTES_MAX + 1), None);
+        assert_eq!(tree.kept.len(), 1, "the latest one, whatever it takes");
+        tree.see(&document(98, 1), None);
+        assert_eq!((tree.kept.len(), tree.kept_bytes), (1, 1 + STATEMENT_BYTES));
     }
 
     fn at(millis: u64) -> Instant {

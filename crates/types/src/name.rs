@@ -58,8 +58,15 @@ fn label(text: &str) -> Result<Arc<str>, NameError> {
     Ok(text.to_ascii_lowercase().into())
 }
 
-fn service_label(text: &str) -> Result<Arc<str>, NameError> {
+/// A label that has room for the underscore which stands before it in SRV names (RFC 2782, "Service" and "Proto").
+fn underscored(text: &str) -> Result<Arc<str>, NameError> {
     let name = label(text)?;
+    let most = limits::LABEL_BYTES_MAX - 1;
+    if name.len() > most { Err(NameError::TooLong(name.len(), most)) } else { Ok(name) }
+}
+
+fn service_label(text: &str) -> Result<Arc<str>, NameError> {
+    let name = underscored(text)?;
     if RESERVED_SERVICE_NAMES.contains(&&*name) || &*name == CONSUL_INFIX {
         return Err(NameError::Reserved(name.to_string()));
     }
@@ -159,12 +166,13 @@ name!(
     RegionName, label
 );
 name!(
-    /// Names a service: one host-name label that is not reserved.
+    /// Names a service: one host-name label of at most 62 bytes that is not reserved.
     ServiceName, service_label
 );
 name!(
-    /// The protocol that an endpoint speaks (`sip`, `ng`, `http`): one host-name label.
-    ProtocolName, label
+    /// The protocol that an endpoint speaks (`sip`, `ng`, `http`): one host-name label of at most 62
+    /// bytes.
+    ProtocolName, underscored
 );
 name!(
     /// Names one running copy of a service on its node: up to 128 bytes of letters, digits and `-_.:`.
@@ -195,5 +203,13 @@ mod tests {
         }
         assert!("_sip".parse::<ServiceName>().is_err());
         assert!("sip".parse::<ServiceName>().is_ok());
+    }
+
+    #[test]
+    fn rfc_2782_an_underscore_fits_before_services_and_protocols() {
+        let (fits, too_long) = ("a".repeat(62), "a".repeat(63));
+        assert!(fits.parse::<ServiceName>().is_ok() && fits.parse::<ProtocolName>().is_ok());
+        assert_eq!(too_long.parse::<ServiceName>(), Err(NameError::TooLong(63, 62)));
+        assert_eq!(too_long.parse::<ProtocolName>(), Err(NameError::TooLong(63, 62)));
     }
 }
