@@ -427,14 +427,6 @@ fn mangle(count: u64) -> u64 {
 
 #[test]
 fn mangled_requests_do_no_harm() {
-    let answered = mangle(200_000);
-    assert!(answered > 10_000, "{answered} were answered");
-}
-
-#[test]
-#[ignore = "takes a while: run it after a change to how requests are read"]
-fn ten_million_mangled_requests_do_no_harm() {
-    let answered = mangle(10_000_000);
-    assert!(answered > 500_000, "{answered} were answered");
-    println!("{answered} were answered");
+    let answered = mangle(2_000_000);
+    assert!(answered > 100_000, "{answered} were answered");
 }
