@@ -4,7 +4,6 @@ use core::net::{IpAddr, SocketAddr};
 use core::num::{NonZeroU32, NonZeroUsize};
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -33,7 +32,7 @@ use crate::dns_guard::Guard;
 use crate::dns_server::{self, DnsHandler};
 use crate::dns_zone;
 use crate::doctor::{self, Answerer, Caller, Doctor};
-use crate::driver::{self, Driver, Published, all_stats};
+use crate::driver::{self, Calls, Driver, Published, all_stats};
 use crate::events::Recorder;
 use crate::followers::Followers;
 use crate::gate::{self, GateStats};
@@ -139,7 +138,7 @@ pub async fn run(
         turns: AtomicU64::new(0),
         turn_us_max: AtomicU64::new(0),
     });
-    let zone_bell = dns_zone::start(snapshot.clone(), zone.clone())?;
+    let (zone_bell, shown) = dns_zone::start(snapshot.clone(), zone.clone())?;
     let gate_stats = Arc::new(GateStats::default());
     let gate_thread = {
         let stats = gate_stats.clone();
@@ -169,7 +168,7 @@ pub async fn run(
     let examined = published.snapshot.clone();
     tokio::spawn(Answerer::new(caller.clone(), examined.clone()).run(examinees));
     let doctor = Doctor::new(caller, mesh.clone(), examined, config.mesh.seeds.clone());
-    let (handle, calls) = driver::calls();
+    let (handle, door) = driver::calls(shown);
     let api = Arc::new(Api {
         handle,
         published: published.clone(),
@@ -207,14 +206,13 @@ pub async fn run(
         urgent,
         urgent_door,
         bulk,
-        calls,
+        door,
+        calls: Calls::default(),
         stop,
         zone_bell,
         published,
         recorder,
         followers,
-        waiting: HashMap::new(),
-        tickets: 0,
         probes: driver::probe_permits(),
         is_view_dirty: true,
         next_publish: Instant::START,

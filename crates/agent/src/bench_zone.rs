@@ -83,7 +83,7 @@ pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result
         .collect();
     took.sort();
     let (snapshot, zone) = (Arc::new(ArcSwap::from_pointee(snapshot)), Arc::new(ArcSwap::from_pointee(zone)));
-    let bell = dns_zone::start(snapshot.clone(), zone.clone())?;
+    let (bell, _) = dns_zone::start(snapshot.clone(), zone.clone())?;
     if bench.changes > 0 {
         tokio::spawn(keep_changing(bench.changes, snapshot.clone(), bell, shutdown.clone()));
     }

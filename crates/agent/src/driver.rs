@@ -15,7 +15,7 @@ use ringmesh_types::time::Instant;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::{Clock, wall_now};
-use crate::dns_zone::Bell;
+use crate::dns_zone::{Bell, Shown};
 use crate::events::Recorder;
 use crate::followers::Followers;
 use crate::mesh::Mesh;
@@ -38,18 +38,34 @@ const FLUSH_WITHIN: Duration = Duration::from_millis(400);
 
 /// A command and where its answer goes.
 pub(crate) struct Call {
-    pub(crate) command: Command,
-    pub(crate) answer: oneshot::Sender<Result<String, CommandError>>,
+    command: Command,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What came of a command.
+pub(crate) struct Answer {
+    result: Result<String, CommandError>,
+    /// The snapshot that shows it.
+    serial: u32,
+}
+
+/// Commands that are carried out, and those whose effect is not published yet.
+#[derive(Default)]
+pub(crate) struct Calls {
+    tickets: u64,
+    waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
+    unpublished: Vec<(oneshot::Sender<Answer>, Result<String, CommandError>)>,
 }
 
 /// How others talk to the node's task.
 #[derive(Clone)]
 pub struct Handle {
     calls: mpsc::Sender<Call>,
+    shown: Shown,
 }
 
 impl Handle {
-    /// Carries out a command and waits for what comes of it.
+    /// Carries out a command and waits for what comes of it, until this agent's answers show it.
     ///
     /// # Errors
     /// Why it was not carried out; if the agent is stopping, that.
@@ -58,7 +74,11 @@ impl Handle {
             || CommandError { kind: CommandErrorKind::Conflict, detail: "the agent is stopping".to_owned() };
         let (answer, answered) = oneshot::channel();
         self.calls.send(Call { command, answer }).await.map_err(|_| stopping())?;
-        answered.await.map_err(|_| stopping())?
+        let Answer { result, serial } = answered.await.map_err(|_| stopping())?;
+        if result.is_ok() {
+            self.shown.clone().wait_for(serial).await;
+        }
+        result
     }
 }
 
@@ -92,14 +112,13 @@ pub(crate) struct Driver {
     pub(crate) urgent: mpsc::Receiver<Input>,
     pub(crate) urgent_door: mpsc::Sender<Input>,
     pub(crate) bulk: mpsc::Receiver<Input>,
-    pub(crate) calls: mpsc::Receiver<Call>,
+    pub(crate) door: mpsc::Receiver<Call>,
+    pub(crate) calls: Calls,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) published: Arc<Published>,
     pub(crate) zone_bell: Bell,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) followers: Arc<Followers>,
-    pub(crate) waiting: HashMap<Ticket, oneshot::Sender<Result<String, CommandError>>>,
-    pub(crate) tickets: u64,
     pub(crate) probes: Arc<Semaphore>,
     pub(crate) is_view_dirty: bool,
     pub(crate) next_publish: Instant,
@@ -107,10 +126,10 @@ pub(crate) struct Driver {
     pub(crate) is_stopping: bool,
 }
 
-/// A channel of calls and the handle to it.
-pub(crate) fn calls() -> (Handle, mpsc::Receiver<Call>) {
+/// A channel of calls and the handle to it; `shown` says what answers show.
+pub(crate) fn calls(shown: Shown) -> (Handle, mpsc::Receiver<Call>) {
     let (calls, receiver) = mpsc::channel(256);
-    (Handle { calls }, receiver)
+    (Handle { calls, shown }, receiver)
 }
 
 /// Permits for probes under way.
@@ -129,7 +148,7 @@ impl Driver {
                 biased;
                 Ok(()) = self.stop.changed() => Some(Input::Shutdown),
                 Some(input) = self.urgent.recv() => Some(input),
-                Some(call) = self.calls.recv() => Some(self.take_call(call)),
+                Some(call) = self.door.recv() => Some(self.take_call(call)),
                 () = tokio::time::sleep_until(wake) => None,
                 Some(input) = self.bulk.recv() => Some(input),
                 _ = wall.tick() => Some(Input::WallClock(wall_now())),
@@ -168,9 +187,9 @@ impl Driver {
     }
 
     fn take_call(&mut self, call: Call) -> Input {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.waiting.insert(ticket, call.answer);
+        self.calls.tickets += 1;
+        let ticket = Ticket(self.calls.tickets);
+        self.calls.waiting.insert(ticket, call.answer);
         Input::Command { ticket, command: call.command }
     }
 
@@ -180,12 +199,26 @@ impl Driver {
             self.act(output);
         }
         let now = self.clock.now();
-        if self.is_view_dirty && now >= self.next_publish {
+        if self.is_view_dirty && (now >= self.next_publish || self.is_stopping) {
             self.publish(now);
+        }
+        if !self.is_view_dirty {
+            self.answer_calls();
         }
         if now >= self.next_stats {
             self.next_stats = now.after(STATS_EVERY);
             self.publish_stats(now);
+        }
+    }
+
+    /// Answers the commands whose effect is published.
+    fn answer_calls(&mut self) {
+        if self.calls.unpublished.is_empty() {
+            return;
+        }
+        let serial = self.published.snapshot.load().serial;
+        for (caller, result) in self.calls.unpublished.drain(..) {
+            let _ = caller.send(Answer { result, serial });
         }
     }
 
@@ -237,8 +270,8 @@ impl Driver {
             }
             Output::Persist { ticket, what } => self.persist(ticket, what),
             Output::Answer { ticket, result } => {
-                if let Some(waiting) = self.waiting.remove(&ticket) {
-                    let _ = waiting.send(result);
+                if let Some(caller) = self.calls.waiting.remove(&ticket) {
+                    self.calls.unpublished.push((caller, result));
                 }
             }
             Output::ViewChanged => self.is_view_dirty = true,

@@ -160,7 +160,7 @@ impl Registry {
     }
 
     /// The document of `owner` on a constant topic.
-    pub fn find(&self, owner: NodeId, topic: &'static str) -> Option<&Arc<Stored>> {
+    pub fn find(&self, owner: NodeId, topic: &str) -> Option<&Arc<Stored>> {
         let mut entries = self.entries_of(owner).iter();
         entries.find(|entry| entry.stored.document.key.topic.as_str() == topic).map(|entry| &entry.stored)
     }

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 /// So many of the latest answers count.
 const SAMPLES_MAX: usize = 128;
-/// Fewer than these say nothing yet.
-const SAMPLES_MIN: usize = 8;
+/// Fewer than these say little yet: the fewer there are, the longer is waited.
+const SAMPLES_ENOUGH: u32 = 8;
 /// An answer is waited for so many times as long as 99 of 100 took.
 const TIMES_P99: u32 = 3;
 /// At least so long, for a scheduler or a hypervisor may take a processor away for that long.
@@ -52,9 +52,9 @@ impl RoundTrips {
         self.next = (self.next + 1) % SAMPLES_MAX;
     }
 
-    /// The time that 99 of 100 answers took at most (nearest rank); nothing while too few are known.
+    /// The time that 99 of 100 answers took at most (nearest rank); nothing while none is known.
     pub fn p99(&self) -> Option<Duration> {
-        if self.micros.len() < SAMPLES_MIN {
+        if self.micros.is_empty() {
             return None;
         }
         let mut sorted = self.micros.clone();
@@ -63,9 +63,11 @@ impl RoundTrips {
         Some(Duration::from_micros(u64::from(*p99)))
     }
 
-    /// How long to wait for an answer, at most `longest`, which is also what is waited while too little is known.
+    /// How long to wait for an answer, at most `longest`, which is also what is waited while nothing is known.
     pub fn wait(&self, longest: Duration) -> Duration {
-        self.p99().map_or(longest, |p99| (p99 * TIMES_P99).max(WAIT_MIN).min(longest))
+        let known = u32::try_from(self.micros.len()).unwrap_or(u32::MAX);
+        let times = |p99: Duration| p99 * TIMES_P99 * SAMPLES_ENOUGH / known.clamp(1, SAMPLES_ENOUGH);
+        self.p99().map_or(longest, |p99| times(p99).max(WAIT_MIN).min(longest))
     }
 }
 
@@ -82,9 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_wait_holds_until_enough_is_known() {
-        assert_eq!(after(0..7).wait(LONGEST), LONGEST);
-        assert_eq!(after(0..8).wait(LONGEST), Duration::from_millis(100));
+    fn the_longest_wait_holds_while_nothing_is_known_and_few_answers_are_trusted_less() {
+        assert_eq!(after(0..0).wait(LONGEST), LONGEST);
+        assert_eq!(after([2].into_iter()).wait(LONGEST), Duration::from_millis(100));
+        assert_eq!(after([15].into_iter()).wait(LONGEST), Duration::from_millis(360));
+        assert_eq!(after([15, 15].into_iter()).wait(LONGEST), Duration::from_millis(180));
+        assert_eq!(after((0..8).map(|_| 15)).wait(LONGEST), Duration::from_millis(100));
     }
 
     #[test]

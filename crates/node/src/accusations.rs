@@ -20,7 +20,7 @@ use ringmesh_types::snapshot::MemberState;
 use ringmesh_types::time::Instant;
 
 use crate::contacts::Asked;
-use crate::io::{Class, Source, Ticket};
+use crate::io::{Class, Source};
 use crate::machine::{Node, NodeConfig, Timer};
 use crate::members::{Member, Members};
 use crate::paths::Paths;
@@ -111,7 +111,8 @@ fn suspect(accusers: usize) -> MemberState {
 
 impl Node {
     /// Our own probe failed, or we looked and got no answer, trying since `begun`: accuse, and tell everybody, the subject
-    /// first of all. Who has heard nobody meanwhile, or does not keep up, may be the one at fault and tells nobody.
+    /// first of all. Who has heard nobody meanwhile, or does not keep up, may be the one at fault and tells nobody. But nobody
+    /// need have spoken yet: it is a whole probe period until everybody has, so for so long we wait to hear of anybody.
     pub(crate) fn accuse(&mut self, now: Instant, subject: Peer, begun: Instant) {
         let is_alive = |member: &&Member| Peer::from(member.identity()) == subject;
         let Some(member) = self.members.find(subject.id()).filter(is_alive) else {
@@ -122,8 +123,7 @@ impl Node {
             return;
         }
         let life = member.life();
-        // Who has just come has its hands full, and so have those that come with it: silence says little yet.
-        if self.config.parts.self_doubt && self.contacts.is_newcomer(now) {
+        if self.config.parts.self_doubt && self.contacts.has_just_come(now) {
             return;
         }
         let accusation = self.sealed_accusation(now, subject.id(), life, Evidence::ProbeUnanswered);
@@ -134,6 +134,10 @@ impl Node {
                 return;
             }
             if self.judge(subject.id()).is_deaf_since(now, begun) {
+                let beat = begun.after(self.config.probe.period);
+                if now < beat {
+                    self.timers.arm(beat, Timer::LookOver(subject.id(), begun));
+                }
                 return;
             }
         }
@@ -314,8 +318,8 @@ impl Node {
             return;
         }
         let look_for = self.look_for(subject);
-        if let Some(ticket) = self.ask(target, Asked::Look(subject, now), Request::Look { life }) {
-            self.timers.arm(now.after(look_for), Timer::LookOver(ticket, now));
+        if self.ask(target, Asked::Look(subject, now), Request::Look { life }).is_some() {
+            self.timers.arm(now.after(look_for), Timer::LookOver(subject, now));
         }
     }
 
@@ -338,9 +342,11 @@ impl Node {
         Pace { health: self.membership.local_health(), refutes_within }
     }
 
-    /// A suspect had time enough to answer us.
-    pub(crate) fn on_look_over(&mut self, now: Instant, ticket: Ticket, begun: Instant) {
-        if let Some(subject) = self.contacts.give_up_look(ticket) {
+    /// A suspect that we have tried to reach since `begun` had time enough to answer us.
+    pub(crate) fn on_look_over(&mut self, now: Instant, subject: NodeId, begun: Instant) {
+        let has_answered = self.members.find(subject).and_then(Member::heard).is_some_and(|at| at > begun);
+        let was_waited_for = self.contacts.give_up_look(subject, begun);
+        if was_waited_for || !has_answered {
             self.on_suspect_silent(now, subject, begun);
         }
     }

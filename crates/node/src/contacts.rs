@@ -36,6 +36,8 @@ const PULLS_MAX: usize = 32;
 const CONTACTS_MAX: usize = 8;
 /// A remembered peer that was no seed is given up after this many tries.
 const REMEMBERED_TRIES: u32 = 6;
+/// Whoever has come less than this ago accuses nobody: its hands are full, and so may be those of all that came with it.
+const SETTLES_FOR: Duration = Duration::from_secs(2);
 /// A joiner shows its documents to members that it hears of within this time.
 const NEWCOMER_FOR: Duration = Duration::from_secs(5);
 /// In a larger mesh it shows them to about so many, who pass them on.
@@ -158,6 +160,11 @@ impl Contacts {
         self.joined.is_some_and(|at| now.since(at) < NEWCOMER_FOR)
     }
 
+    /// Whether we have hardly come, or our catalogue is still on its way: that nobody answers us says little yet.
+    pub(crate) fn has_just_come(&self, now: Instant) -> bool {
+        self.joined.is_some_and(|at| now.since(at) < SETTLES_FOR) || self.pages_under_way() > 0
+    }
+
     fn contacts_under_way(&self) -> usize {
         self.asked.values().filter(|asked| matches!(asked, Asked::Contact(_))).count()
     }
@@ -188,14 +195,12 @@ impl Contacts {
         self.asked.values().any(|asked| matches!(asked, Asked::Look(looked_at, _) if *looked_at == subject))
     }
 
-    /// Stops waiting for the answer of a suspect, if it has not come. Says whose.
-    pub(crate) fn give_up_look(&mut self, ticket: Ticket) -> Option<NodeId> {
-        let Some(Asked::Look(subject, _)) = self.asked.get(&ticket) else {
-            return None;
-        };
-        let subject = *subject;
-        self.asked.remove(&ticket);
-        Some(subject)
+    /// Stops waiting for the answer of a suspect that is looked at since `begun`. Says whether it was still waited for.
+    pub(crate) fn give_up_look(&mut self, subject: NodeId, begun: Instant) -> bool {
+        let is_meant = |asked: &Asked| matches!(asked, Asked::Look(id, at) if (*id, *at) == (subject, begun));
+        let before = self.asked.len();
+        self.asked.retain(|_, asked| !is_meant(asked));
+        self.asked.len() < before
     }
 
     fn is_joining_at(&self, addr: SocketAddr) -> bool {

@@ -410,11 +410,11 @@ impl Node {
         self.say_health();
     }
 
-    /// Publishes what waits and may leave. Says whether anything did.
+    /// Publishes what is new, or sends out what may leave. Says whether there was anything.
     pub(crate) fn publish_next(&mut self, now: Instant) -> bool {
         let epoch = self.membership.identity().epoch;
-        let Some(ready) = self.publisher.take_ready(now, epoch) else {
-            return false;
+        let Some(ready) = self.publisher.take_ready(epoch) else {
+            return self.send_out_next(now);
         };
         match ready {
             Ok(document) => self.publish(now, document),
@@ -439,7 +439,16 @@ impl Node {
             Body::Services(_) | Body::Health(_) => self.view.owner_changed(key.owner),
             Body::Trust | Body::Forget(..) | Body::Opaque => {}
         }
-        self.spread_news(now, None, 0, &[Kept::Document(stored)]);
+    }
+
+    fn send_out_next(&mut self, now: Instant) -> bool {
+        let Some(topic) = self.publisher.take_leaving(now) else {
+            return false;
+        };
+        if let Some(stored) = self.registry.find(self.id(), topic.as_str()).cloned() {
+            self.spread_news(now, None, 0, &[Kept::Document(stored)]);
+        }
+        true
     }
 
     fn on_beat(&mut self, now: Instant, ticket: Ticket, id: &InstanceId) {

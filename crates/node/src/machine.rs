@@ -29,7 +29,7 @@ use ringmesh_types::wire::{self, Channel};
 use crate::accusations::{Accusations, outlook};
 use crate::contacts::Contacts;
 use crate::demotions::Demotions;
-use crate::io::{Class, Input, Output, Persist, Target, Ticket, Wake};
+use crate::io::{Class, Input, Output, Persist, Target, Wake};
 use crate::isolation::Isolation;
 use crate::local::Local;
 use crate::members::{Member, Members};
@@ -130,7 +130,7 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
     Suspicion(NodeId),
-    LookOver(Ticket, Instant),
+    LookOver(NodeId, Instant),
     HoldEnd(NodeId),
     HoldRelease(Instant),
     Reap,
@@ -422,7 +422,7 @@ impl Node {
     fn on_timer(&mut self, now: Instant, timer: Timer) {
         match timer {
             Timer::Suspicion(subject) => self.on_suspicion_due(now, subject),
-            Timer::LookOver(ticket, begun) => self.on_look_over(now, ticket, begun),
+            Timer::LookOver(subject, begun) => self.on_look_over(now, subject, begun),
             Timer::HoldEnd(subject) => self.on_hold_end(now, subject),
             Timer::HoldRelease(armed) => self.on_hold_release(armed),
             Timer::Reap => self.on_reap_due(now),
