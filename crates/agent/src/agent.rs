@@ -29,7 +29,7 @@ use crate::clock::{Clock, wall_now};
 use crate::config::{Cidr, Config, DeclaredService, Dns, Seed};
 use crate::disk::{self, Remembered, Store, StoreError};
 use crate::dns_guard::Guard;
-use crate::dns_server::{self, DnsHandler};
+use crate::dns_server::{self, DnsHandler, Listen};
 use crate::dns_zone;
 use crate::doctor::{self, Answerer, Caller, Doctor};
 use crate::driver::{self, Calls, Driver, Published, all_stats};
@@ -96,7 +96,7 @@ pub async fn run(
     }
     let secret = store.secret(rand::random())?;
 
-    let dns_sockets = bind_dns(&config, inherited).await?;
+    let dns_sockets = bind_dns(&config, inherited)?;
     let http_listener =
         http::bind(config.http.listen).await.map_err(|error| StartError::Bind(error.to_string()))?;
     let (urgent_door, urgent) = mpsc::channel(4_096);
@@ -348,29 +348,28 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, Vec<String>> {
             Err(error) => problems.push(format!("tls: {error}")),
         }
     }
-    let mut ports =
-        vec![("http.listen", "tcp", config.http.listen), ("mesh.listen", "udp", config.mesh.listen)];
-    for listen in &config.dns.listen {
-        ports.extend(["tcp", "udp"].map(|transport| ("dns.listen", transport, *listen)));
+    let mut ports = vec![
+        ("http.listen", "tcp", Listen::from(config.http.listen)),
+        ("mesh.listen", "udp", Listen::from(config.mesh.listen)),
+    ];
+    for listen in Listen::all(&config.dns.listen) {
+        ports.extend(["tcp", "udp"].map(|transport| ("dns.listen", transport, listen)));
     }
     for (index, (setting, transport, listen)) in ports.iter().enumerate() {
         let earlier =
-            ports[..index].iter().find(|(_, other, addr)| other == transport && overlap(*addr, *listen));
-        if let Some((other, _, addr)) = earlier {
-            problems.push(format!("{setting}: {listen} over {transport} is taken by {other}, {addr}"));
+            ports[..index].iter().find(|(_, other, there)| other == transport && overlap(*there, *listen));
+        if let Some((other, _, there)) = earlier {
+            let (addr, taken) = (listen.addr, there.addr);
+            problems.push(format!("{setting}: {addr} over {transport} is taken by {other}, {taken}"));
         }
     }
     if problems.is_empty() { Ok(doubts) } else { Err(problems) }
 }
 
-async fn bind_dns(
-    config: &Config,
-    mut inherited: Inherited,
-) -> Result<Vec<dns_server::DnsSockets>, StartError> {
+fn bind_dns(config: &Config, mut inherited: Inherited) -> Result<Vec<dns_server::DnsSockets>, StartError> {
     let mut sockets = Vec::new();
-    for listen in &config.dns.listen {
-        let bound = dns_server::bind(*listen, dns_server::workers(), &mut inherited)
-            .await
+    for listen in Listen::all(&config.dns.listen) {
+        let bound = dns_server::bind(listen, dns_server::workers(), &mut inherited)
             .map_err(|error| StartError::Bind(error.to_string()))?;
         sockets.push(bound);
     }
@@ -392,11 +391,15 @@ fn dns_guard(dns: &Dns) -> Guard {
     Guard::new(allows(&dns.trusted), limits.map(|(rate, burst)| Limits { rate, burst }))
 }
 
-/// Whether one of two sockets is in the way of the other; IPv6's wildcard address takes IPv4 as well.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let covers = |wide: IpAddr, other: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
-    let (one_ip, other_ip) = (one.ip(), other.ip());
-    one.port() == other.port() && (one_ip == other_ip || covers(one_ip, other_ip) || covers(other_ip, one_ip))
+/// Whether one of two sockets is in the way of the other.
+fn overlap(one: Listen, other: Listen) -> bool {
+    let takes = |wide: Listen, other: IpAddr| {
+        let is_of_family = wide.addr.is_ipv6() == other.is_ipv6();
+        wide.addr.ip().is_unspecified() && (is_of_family || (wide.addr.is_ipv6() && !wide.is_v6_only))
+    };
+    let (one_ip, other_ip) = (one.addr.ip(), other.addr.ip());
+    let is_one_port = one.addr.port() == other.addr.port();
+    is_one_port && (one_ip == other_ip || takes(one, other_ip) || takes(other, one_ip))
 }
 
 fn allows(cidrs: &[Cidr]) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
@@ -485,8 +488,9 @@ mod tests {
     #[test]
     fn wildcard_addresses_are_in_the_way_of_others() {
         let check = |one: &str, other: &str, want: bool| {
-            let [one, other] = [one, other].map(|text| text.parse().expect("an address and a port"));
-            assert_eq!([overlap(one, other), overlap(other, one)], [want; 2], "{one} {other}");
+            let parse = |text: &str| Listen::from(text.parse::<SocketAddr>().expect("an address and a port"));
+            let [one, other] = [one, other].map(parse);
+            assert_eq!([overlap(one, other), overlap(other, one)], [want; 2], "{one:?} {other:?}");
         };
         check("127.0.0.1:53", "127.0.0.1:53", true);
         check("127.0.0.1:53", "127.0.0.2:53", false);
@@ -495,5 +499,14 @@ mod tests {
         check("0.0.0.0:53", "[::1]:53", false);
         check("[::]:53", "127.0.0.1:53", true);
         check("[::]:53", "0.0.0.0:53", true);
+    }
+
+    #[test]
+    fn the_wildcard_addresses_of_both_families_can_be_had_together() {
+        let addrs =
+            ["0.0.0.0:53", "[::]:53", "[::1]:54"].map(|text| text.parse().expect("an address and a port"));
+        let all: Vec<Listen> = Listen::all(&addrs).collect();
+        assert_eq!(all.iter().map(|listen| listen.is_v6_only).collect::<Vec<_>>(), [false, true, false]);
+        assert!(!overlap(all[0], all[1]));
     }
 }

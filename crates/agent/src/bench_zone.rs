@@ -67,7 +67,7 @@ pub struct Served {
 ///
 /// # Errors
 /// If the address cannot be bound, or the system gives no threads.
-pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result<Served> {
+pub fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result<Served> {
     let service: ServiceName = "svc001".parse().map_err(io::Error::other)?;
     let config = Arc::new(ZoneConfig::new(DOMAIN, 60, 60, service).map_err(io::Error::other)?);
     let mut snapshot = snapshot(bench).map_err(io::Error::other)?;
@@ -91,8 +91,7 @@ pub async fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result
     let guard = Guard::new(is_allowed.clone(), None);
     let profiles = Profiles::default();
     let handler = DnsHandler::new(snapshot, zone, config, is_allowed, guard, profiles, rand::random());
-    let sockets = dns_server::bind(bench.listen, bench.threads, &mut Inherited::default())
-        .await
+    let sockets = dns_server::bind(bench.listen.into(), bench.threads, &mut Inherited::default())
         .map_err(io::Error::other)?;
     let addr = sockets.addr;
     let ended = tokio::spawn(dns_server::serve(sockets, &handler, shutdown)?);

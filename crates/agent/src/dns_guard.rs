@@ -109,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_from_one_network_takes_no_answer_from_another() {
-        let served = serve(nobody(), Some(limits(1, 20))).await;
+        let served = serve(nobody(), Some(limits(1, 20)));
         let (flood, modest) = (served.socket("127.0.1.1").await, served.socket("127.0.2.1").await);
         let request = request("nosuch", RecordType::A, None);
         let (mut answered, mut told, mut buffer) = (0, 0, [0; 1_500]);
@@ -141,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_trusted_is_never_limited() {
-        let served = serve(everybody(), Some(limits(1, 1))).await;
+        let served = serve(everybody(), Some(limits(1, 1)));
         let socket = served.socket("127.0.1.1").await;
         for _ in 0..200 {
             let response = exchange(&socket, &request("_sip._udp.svc001", RecordType::SRV, None)).await;
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_told_to_come_by_tcp_is_answered_there() {
-        let served = serve(nobody(), Some(limits(1, 1))).await;
+        let served = serve(nobody(), Some(limits(1, 1)));
         let socket = served.socket("127.0.1.1").await;
         let request = request("_sip._udp.svc001", RecordType::SRV, None);
         // The first is over three times its request, the second too much.
@@ -169,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cookie_lifts_both_limits_until_its_secret_was_renewed_twice() {
-        let served = serve(nobody(), Some(limits(1, 1))).await;
+        let served = serve(nobody(), Some(limits(1, 1)));
         let socket = served.socket("127.0.1.1").await;
         let srv = |cookie: &[u8]| request("_sip._udp.svc001", RecordType::SRV, Some(cookie));
         let first = exchange(&socket, &srv(&[7; 8])).await;
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    async fn serve(is_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>, limits: Option<Limits>) -> Served {
+    fn serve(is_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>, limits: Option<Limits>) -> Served {
         let config = ZoneConfig::new(DOMAIN, 60, 60, "svc001".parse().expect("a name")).expect("a zone");
         let config = Arc::new(config);
         let bench = BenchZone { services: 1, targets: 3, listen: ANY, threads: 2, changes: 0 };
@@ -228,8 +228,7 @@ mod tests {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let guard = Guard::new(is_trusted, limits);
         let handler = DnsHandler::new(snapshot, zone, config, everybody(), guard, Profiles::default(), 1);
-        let sockets = dns_server::bind(ANY, bench.threads, &mut Inherited::default())
-            .await
+        let sockets = dns_server::bind(ANY.into(), bench.threads, &mut Inherited::default())
             .expect("loopback has a free port");
         let (addr, shutdown) = (sockets.addr, CancellationToken::new());
         tokio::spawn(dns_server::serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));

@@ -22,6 +22,7 @@ use ringmesh_dns::urn::mix;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::snapshot::Snapshot;
 use ringmesh_types::time::WallTime;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -220,19 +221,54 @@ pub struct DnsSockets {
     tcp: TcpListener,
 }
 
-/// Opens `addr` for UDP, with so many threads, and TCP, but for what is inherited.
+/// Where to listen.
+#[derive(Debug, Clone, Copy)]
+pub struct Listen {
+    /// The address; port 0 lets the system choose.
+    pub addr: SocketAddr,
+    /// Whether a wildcard address of IPv6 leaves IPv4 to another socket (`IPV6_V6ONLY`, ipv6(7)).
+    pub is_v6_only: bool,
+}
+
+impl Listen {
+    /// Each of `addrs`. An IPv6 wildcard address takes IPv4 as well, unless IPv4 has an entry of its own.
+    pub fn all(addrs: &[SocketAddr]) -> impl Iterator<Item = Self> {
+        addrs.iter().map(|addr| {
+            let is_beside = |other: &SocketAddr| other.is_ipv4() && other.port() == addr.port();
+            Self { addr: *addr, is_v6_only: addr.is_ipv6() && addrs.iter().any(is_beside) }
+        })
+    }
+
+    /// A socket for it that is not bound yet.
+    pub(crate) fn open(self, kind: Type) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(self.addr), kind, None)?;
+        if self.addr.is_ipv6() {
+            socket.set_only_v6(self.is_v6_only)?;
+        }
+        Ok(socket)
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(addr: SocketAddr) -> Self {
+        Self { addr, is_v6_only: false }
+    }
+}
+
+/// Listens at `listen` by UDP, with so many threads, and by TCP, but for what is inherited.
 ///
 /// # Errors
 /// If either is taken or not allowed; nothing stays open then.
-pub async fn bind(
-    addr: SocketAddr,
+pub fn bind(
+    listen: Listen,
     workers: usize,
     inherited: &mut Inherited,
 ) -> Result<DnsSockets, ConfigBindError> {
+    let addr = listen.addr;
     let failed = |transport| move |source| ConfigBindError { addr, transport, source };
-    let udp = dns_udp::bind(addr, workers, inherited.udp(addr)).map_err(failed("udp"))?;
+    let udp = dns_udp::bind(listen, workers, inherited.udp(addr)).map_err(failed("udp"))?;
     let addr = udp.addr;
-    let tcp = dns_tcp::bind(addr, inherited.tcp(addr)).await.map_err(failed("tcp"))?;
+    let tcp = dns_tcp::bind(Listen { addr, ..listen }, inherited.tcp(addr)).map_err(failed("tcp"))?;
     Ok(DnsSockets { addr, udp, tcp })
 }
 
@@ -270,7 +306,7 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn rfc_7766_udp_and_tcp_give_the_same_answer() {
-        let (addr, handler, shutdown) = start(true).await;
+        let (addr, handler, shutdown) = start(true);
         let (udp, tcp) = (ask_udp(addr).await, ask_tcp(addr).await);
         assert_eq!(udp, tcp);
         assert_eq!((udp.answers.len(), udp.additionals.len()), (1, 1));
@@ -283,7 +319,7 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn strangers_are_refused() {
-        let (addr, handler, shutdown) = start(false).await;
+        let (addr, handler, shutdown) = start(false);
         for response in [ask_udp(addr).await, ask_tcp(addr).await] {
             assert_eq!(response.metadata.response_code, ResponseCode::Refused);
             assert!(response.answers.is_empty());
@@ -295,7 +331,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_response_leaves_from_the_address_that_was_asked() {
         for (listen, asked) in [("0.0.0.0:0", "127.0.0.5"), ("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
-            let (addr, handler, shutdown) = start_on(listen.parse().expect("an address"), true).await;
+            let (addr, handler, shutdown) = start_on(listen.parse().expect("an address"), true);
             // The socket is connected: it takes nothing that comes from elsewhere.
             let asked = SocketAddr::new(asked.parse().expect("an address"), addr.port());
             let usual = ask_udp_about(asked, &question("nosuch.m.test.", RecordType::A)).await;
@@ -310,7 +346,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn many_at_once_are_all_answered_and_the_threads_end() {
         let (handler, shutdown) = (handler(|_| true), CancellationToken::new());
-        let sockets = bind(ANY, 3, &mut Inherited::default()).await.expect("loopback has a free port");
+        let sockets = bind(ANY.into(), 3, &mut Inherited::default()).expect("loopback has a free port");
         let addr = sockets.addr;
         let serving =
             tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
@@ -338,21 +374,34 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn an_address_that_somebody_listens_on_is_taken() {
-        let (addr, _, shutdown) = start(true).await;
-        let error = bind(addr, 2, &mut Inherited::default()).await.expect_err("it is taken").to_string();
+        let (addr, _, shutdown) = start(true);
+        let error = bind(addr.into(), 2, &mut Inherited::default()).expect_err("it is taken").to_string();
         assert!(error.contains("over udp") && error.contains("Is another program listening"), "{error}");
         shutdown.cancel();
     }
 
-    const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), 0);
-
-    async fn start(is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
-        start_on(ANY, is_allowed).await
+    #[tokio::test]
+    async fn the_wildcard_addresses_of_both_families_share_a_port() {
+        let free = std::net::TcpListener::bind("[::]:0").expect("there is a free port");
+        let port = free.local_addr().expect("is bound").port();
+        drop(free);
+        let addrs = ["0.0.0.0", "::"].map(|ip| SocketAddr::new(ip.parse().expect("an address"), port));
+        let mut bound = Vec::new();
+        for listen in Listen::all(&addrs) {
+            bound.push(bind(listen, 2, &mut Inherited::default()).expect("neither is in the other's way"));
+        }
+        assert_eq!(bound.iter().map(|sockets| sockets.addr).collect::<Vec<_>>(), addrs);
     }
 
-    async fn start_on(listen: SocketAddr, is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
+    const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), 0);
+
+    fn start(is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
+        start_on(ANY, is_allowed)
+    }
+
+    fn start_on(listen: SocketAddr, is_allowed: bool) -> (SocketAddr, DnsHandler, CancellationToken) {
         let (handler, shutdown) = (handler(move |_| is_allowed), CancellationToken::new());
-        let sockets = bind(listen, 2, &mut Inherited::default()).await.expect("there is a free port");
+        let sockets = bind(listen.into(), 2, &mut Inherited::default()).expect("there is a free port");
         let addr = sockets.addr;
         tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
         (addr, handler, shutdown)

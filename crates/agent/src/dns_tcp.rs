@@ -18,19 +18,19 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use socket2::SockRef;
+use socket2::{SockAddr, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
-use crate::dns_server::{DnsHandler, increment};
+use crate::accepting::{self, Failures};
+use crate::dns_server::{DnsHandler, Listen, increment};
 use connection::{Connection, Idleness};
 
-/// How long the loop waits after the first failed accept, and after many in a row.
-const ACCEPT_AGAIN_AFTER_MIN: Duration = Duration::from_millis(10);
-const ACCEPT_AGAIN_AFTER_MAX: Duration = Duration::from_secs(1);
+/// Connections that wait to be accepted at most, as of most servers.
+const BACKLOG: i32 = 1_024;
 /// What the kernel is asked to hold of a connection each way, of which it makes twice as much: the largest message fits, and
 /// a reader that takes nothing costs no more.
 const SOCKET_BUFFER_BYTES: usize = 64 << 10;
@@ -70,21 +70,23 @@ impl Default for Limits {
     }
 }
 
-/// Opens `addr`, or takes the listener that was inherited.
+/// Opens `listen`, or takes the listener that was inherited.
 ///
 /// # Errors
 /// What the system says.
-pub(crate) async fn bind(
-    addr: SocketAddr,
-    inherited: Option<std::net::TcpListener>,
-) -> io::Result<TcpListener> {
+pub(crate) fn bind(listen: Listen, inherited: Option<std::net::TcpListener>) -> io::Result<TcpListener> {
     let listener = match inherited {
-        Some(listener) => {
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)?
+        Some(listener) => listener,
+        None => {
+            let socket = listen.open(Type::STREAM)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SockAddr::from(listen.addr))?;
+            socket.listen(BACKLOG)?;
+            socket.into()
         }
-        None => TcpListener::bind(addr).await?,
     };
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
     let socket = SockRef::from(&listener);
     // Connections inherit both.
     socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
@@ -100,7 +102,7 @@ where
 {
     let mut peers =
         Peers { handler, limits, tasks: JoinSet::new(), peers: Vec::new(), order: Arc::default() };
-    let (mut wait, mut again_at) = (Duration::ZERO, None);
+    let (mut failures, mut again_at) = (Failures::default(), None);
     loop {
         let accepted = async {
             if let Some(again_at) = again_at {
@@ -113,14 +115,16 @@ where
             Some(ended) = peers.tasks.join_next() => peers.on_ended(ended),
             accepted = accepted => match accepted {
                 Ok((stream, from)) => {
-                    (wait, again_at) = (Duration::ZERO, None);
+                    failures.end();
+                    again_at = None;
                     peers.admit(stream, from, shutdown);
                 }
                 // The peer has gone already, or descriptors or memory are short: neither lasts.
                 Err(error) => {
-                    warn!(%error, "dns over tcp: a connection was not accepted");
-                    wait = (wait * 2).clamp(ACCEPT_AGAIN_AFTER_MIN, ACCEPT_AGAIN_AFTER_MAX);
-                    again_at = Some(Instant::now() + wait);
+                    if accepting::is_exhaustion(&error) {
+                        peers.give_one_up();
+                    }
+                    again_at = Some(failures.add(Instant::now(), "dns over tcp", &error));
                 }
             }
         }
@@ -209,21 +213,36 @@ impl Peers<'_> {
             if !is_source_full && self.peers.len() < self.limits.connections {
                 return true;
             }
-            let idle = self.peers.iter().enumerate().filter_map(|(index, peer)| {
-                let may_go = (caller.is_allowed || !peer.caller.is_allowed)
-                    && (!is_source_full || peer.caller.is_beside(caller));
-                let since = peer.idleness.since().filter(|_| may_go)?;
-                Some((peer.caller.is_allowed, since, index))
-            });
-            let Some((_, since, index)) = idle.min() else {
-                return false;
+            let may_go = |peer: Caller| {
+                (caller.is_allowed || !peer.is_allowed) && (!is_source_full || peer.is_beside(caller))
             };
-            if self.peers[index].idleness.end_for_good(since) {
-                self.peers.remove(index).task.abort();
-                increment(&self.handler.stats().connections_displaced);
+            if !self.displace_idle(may_go) {
+                return false;
             }
         }
         false
+    }
+
+    /// The system has no descriptors or memory left for another connection.
+    fn give_one_up(&mut self) {
+        self.displace_idle(|_| true);
+    }
+
+    /// Closes the connection that has been idle longest, of those that `may_go`, unless it is asked something at this very
+    /// moment. Says whether any is idle.
+    fn displace_idle(&mut self, may_go: impl Fn(Caller) -> bool) -> bool {
+        let idle = self.peers.iter().enumerate().filter_map(|(index, peer)| {
+            let since = peer.idleness.since().filter(|_| may_go(peer.caller))?;
+            Some((peer.caller.is_allowed, since, index))
+        });
+        let Some((_, since, index)) = idle.min() else {
+            return false;
+        };
+        if self.peers[index].idleness.end_for_good(since) {
+            self.peers.remove(index).task.abort();
+            increment(&self.handler.stats().connections_displaced);
+        }
+        true
     }
 
     fn on_ended(&mut self, ended: Result<(), JoinError>) {

@@ -35,10 +35,10 @@ use ringmesh_dns::urn::mix;
 use ringmesh_types::time::{Instant, WallTime};
 use rustix::net::addr::SocketAddrArg as _;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket, Type};
 use tracing::{debug, info};
 
-use crate::dns_server::DnsHandler;
+use crate::dns_server::{DnsHandler, Listen};
 
 /// Messages in one system call at most.
 const BATCH: usize = 64;
@@ -72,23 +72,26 @@ pub(crate) struct Sockets {
     is_inherited: bool,
 }
 
-/// Opens `count` sockets on `addr`, or shares the inherited one among as many threads.
+/// Opens `count` sockets on `listen`, or shares the inherited one among as many threads.
 ///
 /// # Errors
 /// What the system says. An address that somebody else listens on is taken, even though sockets of one user may share it.
-pub(crate) fn bind(addr: SocketAddr, count: usize, inherited: Option<UdpSocket>) -> io::Result<Sockets> {
+pub(crate) fn bind(listen: Listen, count: usize, inherited: Option<UdpSocket>) -> io::Result<Sockets> {
     let is_inherited = inherited.is_some();
     let (addr, sockets) = match inherited {
         Some(socket) => {
             let socket = Socket::from(socket);
             socket.set_nonblocking(false)?;
-            prepare(&socket, addr)?;
+            prepare(&socket, listen.addr)?;
             socket.set_read_timeout(Some(INHERITED_LOOK_EVERY))?;
-            (addr, (0..count).map(|_| socket.try_clone()).collect::<io::Result<Vec<Socket>>>()?)
+            (listen.addr, (0..count).map(|_| socket.try_clone()).collect::<io::Result<Vec<Socket>>>()?)
         }
         None => {
-            let addr = UdpSocket::bind(addr)?.local_addr()?;
-            (addr, (0..count).map(|_| open(addr)).collect::<io::Result<Vec<Socket>>>()?)
+            let alone = listen.open(Type::DGRAM)?;
+            alone.bind(&SockAddr::from(listen.addr))?;
+            let addr = UdpSocket::from(alone).local_addr()?;
+            let open = |_| open(Listen { addr, ..listen });
+            (addr, (0..count).map(open).collect::<io::Result<Vec<Socket>>>()?)
         }
     };
     if let Some(granted) = sockets.first().map(Socket::recv_buffer_size).transpose()?
@@ -104,11 +107,11 @@ pub(crate) fn bind(addr: SocketAddr, count: usize, inherited: Option<UdpSocket>)
     Ok(Sockets { addr, sockets, is_inherited })
 }
 
-fn open(addr: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+fn open(listen: Listen) -> io::Result<Socket> {
+    let socket = listen.open(Type::DGRAM)?;
     socket.set_reuse_port(true)?;
-    prepare(&socket, addr)?;
-    socket.bind(&SockAddr::from(addr))?;
+    prepare(&socket, listen.addr)?;
+    socket.bind(&SockAddr::from(listen.addr))?;
     Ok(socket)
 }
 

@@ -1,5 +1,6 @@
 //! Drives the node on a real machine: sockets, disks, clocks and processes, and nothing that decides.
 
+mod accepting;
 pub mod agent;
 pub mod bench_zone;
 pub mod client;

@@ -48,9 +48,8 @@ pub(crate) async fn run(args: BenchZoneArgs) -> Outcome {
     let mut stop =
         stop_requested(with_parent).map_err(|error| Failure::refused(format!("signals: {error}")))?;
     let shutdown = CancellationToken::new();
-    let served = bench_zone::serve(&bench, shutdown.clone())
-        .await
-        .map_err(|error| Failure::refused(error.to_string()))?;
+    let served =
+        bench_zone::serve(&bench, shutdown.clone()).map_err(|error| Failure::refused(error.to_string()))?;
     let ready = json!({
         "event": "ready", "dns": served.addr, "domain": DOMAIN, "services": bench.services,
         "targets": bench.targets, "threads": bench.threads, "zone_bytes": served.zone_bytes,

@@ -32,7 +32,7 @@ const B: [u8; 4] = [127, 0, 0, 2];
 
 #[tokio::test]
 async fn rfc_7766_6_2_1_1_pipelined_requests_are_all_answered_in_order() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let mut client = server.connect(A).await;
     client.send(&requests(0..100)).await;
     client.takes(0..100).await;
@@ -42,7 +42,7 @@ async fn rfc_7766_6_2_1_1_pipelined_requests_are_all_answered_in_order() {
 
 #[tokio::test]
 async fn rfc_7766_6_2_1_1_more_requests_than_fit_one_write_are_all_answered() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let (mut reader, mut writer) = server.connect(A).await.0.into_split();
     let sending = tokio::spawn(async move {
         writer.write_all(&requests(0..20_000)).await.expect("it is taken");
@@ -56,7 +56,7 @@ async fn rfc_7766_6_2_1_1_more_requests_than_fit_one_write_are_all_answered() {
 
 #[tokio::test]
 async fn rfc_7766_8_messages_may_be_cut_anywhere() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let mut client = server.connect(A).await;
     client.0.set_nodelay(true).expect("it is a connection");
     for length in [1, 2, 3, 17] {
@@ -70,7 +70,7 @@ async fn rfc_7766_8_messages_may_be_cut_anywhere() {
 
 #[tokio::test]
 async fn rfc_7766_8_length_and_message_leave_together() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let mut client = server.connect(A).await;
     client.send(&requests(0..3)).await;
     let mut buffer = [0; 2_048];
@@ -81,7 +81,7 @@ async fn rfc_7766_8_length_and_message_leave_together() {
 
 #[tokio::test]
 async fn rfc_7766_6_2_1_a_connection_is_not_closed_after_an_answer() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let mut client = server.connect(A).await;
     for _ in 0..3 {
         client.asks().await;
@@ -94,7 +94,7 @@ async fn rfc_7766_6_2_1_a_connection_is_not_closed_after_an_answer() {
 
 #[tokio::test]
 async fn rfc_7766_8_a_message_may_have_65535_bytes() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let mut client = server.connect(A).await;
     let mut longest = request(7);
     longest.resize(2 + usize::from(u16::MAX), 0);
@@ -105,7 +105,7 @@ async fn rfc_7766_8_a_message_may_have_65535_bytes() {
 
 #[tokio::test]
 async fn rfc_7766_6_2_4_what_was_asked_before_a_half_close_is_answered() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let mut client = server.connect(A).await;
     client.send(&requests(0..500)).await;
     client.send(&request(500)[..5]).await;
@@ -116,7 +116,7 @@ async fn rfc_7766_6_2_4_what_was_asked_before_a_half_close_is_answered() {
 
 #[tokio::test]
 async fn rfc_7766_6_2_3_a_connection_that_asks_nothing_is_closed() {
-    let server = Server::start(Limits { idle: Duration::from_millis(50), ..PATIENT }).await;
+    let server = Server::start(Limits { idle: Duration::from_millis(50), ..PATIENT });
     let mut silent = server.connect(A).await;
     assert!(silent.is_closed().await);
     let mut done = server.connect(A).await;
@@ -127,7 +127,7 @@ async fn rfc_7766_6_2_3_a_connection_that_asks_nothing_is_closed() {
 
 #[tokio::test]
 async fn rfc_7766_10_a_message_that_comes_too_slowly_ends_its_connection() {
-    let server = Server::start(Limits { message_within: Duration::from_secs(1), ..PATIENT }).await;
+    let server = Server::start(Limits { message_within: Duration::from_secs(1), ..PATIENT });
     let mut client = server.connect(A).await;
     // What comes together with the last whole message is begun as well.
     client.send(&[request(1), vec![0xff]].concat()).await;
@@ -154,7 +154,7 @@ async fn rfc_7766_10_a_message_that_comes_too_slowly_ends_its_connection() {
 
 #[tokio::test]
 async fn rfc_7766_10_a_reader_that_takes_nothing_is_cut_off_and_not_read_from() {
-    let server = Server::start(Limits { write_within: Duration::from_millis(200), ..PATIENT }).await;
+    let server = Server::start(Limits { write_within: Duration::from_millis(200), ..PATIENT });
     let mut client = server.connect(A).await;
     let many = requests(0..1_000);
     let mut sent = 0;
@@ -171,7 +171,7 @@ async fn rfc_7766_10_a_reader_that_takes_nothing_is_cut_off_and_not_read_from() 
 
 #[tokio::test]
 async fn rfc_9210_4_2_a_source_has_so_many_connections_and_no_more() {
-    let server = Server::start(Limits { connections_per_source: 2, is_exempt: |_| false, ..PATIENT }).await;
+    let server = Server::start(Limits { connections_per_source: 2, is_exempt: |_| false, ..PATIENT });
     let (mut first, mut second) = (server.connect(A).await, server.connect(A).await);
     second.asks().await;
     first.asks().await;
@@ -189,7 +189,7 @@ async fn rfc_9210_4_2_a_source_has_so_many_connections_and_no_more() {
 
 #[tokio::test]
 async fn loopback_has_as_many_connections_as_there_are() {
-    let server = Server::start(Limits::default()).await;
+    let server = Server::start(Limits::default());
     let mut clients = Vec::new();
     for _ in 0..40 {
         let mut client = server.connect(A).await;
@@ -201,7 +201,7 @@ async fn loopback_has_as_many_connections_as_there_are() {
 
 #[tokio::test]
 async fn rfc_7766_6_2_3_the_connection_that_was_idle_longest_makes_room() {
-    let server = Server::start(Limits { connections: 2, ..PATIENT }).await;
+    let server = Server::start(Limits { connections: 2, ..PATIENT });
     let (mut first, mut second) = (server.connect(A).await, server.connect(A).await);
     first.asks().await;
     second.asks().await;
@@ -229,7 +229,7 @@ async fn rfc_9210_4_2_a_connection_that_is_owed_a_response_is_not_closed_for_ano
         }
         true
     };
-    let server = Server::start_for(is_allowed, Limits { connections: 1, ..PATIENT }).await;
+    let server = Server::start_for(is_allowed, Limits { connections: 1, ..PATIENT });
     let mut first = server.connect(A).await;
     first.send(&request(1)).await;
     soon(asked.notified()).await;
@@ -242,7 +242,7 @@ async fn rfc_9210_4_2_a_connection_that_is_owed_a_response_is_not_closed_for_ano
 #[tokio::test]
 async fn who_may_not_ask_takes_no_place_of_who_may() {
     let limits = Limits { connections: 1, is_exempt: |_| false, ..PATIENT };
-    let server = Server::start_for(|ip| ip == IpAddr::from(A), limits).await;
+    let server = Server::start_for(|ip| ip == IpAddr::from(A), limits);
     let mut stranger = server.connect(B).await;
     let mut client = server.connect(A).await;
     client.asks().await;
@@ -255,7 +255,7 @@ async fn who_may_not_ask_takes_no_place_of_who_may() {
 
 #[tokio::test]
 async fn who_may_not_ask_is_refused_all_it_asked_and_then_closed() {
-    let server = Server::start_for(|_| false, PATIENT).await;
+    let server = Server::start_for(|_| false, PATIENT);
     let mut client = server.connect(A).await;
     client.send(&requests(0..50)).await;
     for id in 0..50 {
@@ -268,7 +268,7 @@ async fn who_may_not_ask_is_refused_all_it_asked_and_then_closed() {
 
 #[tokio::test]
 async fn messages_without_a_header_end_their_connection_behind_what_was_asked() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     for (count, garbage) in
         [&[0_u8, 0][..], &[0, 1, 9], &[0, 11, 0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0]].into_iter().enumerate()
     {
@@ -283,7 +283,7 @@ async fn messages_without_a_header_end_their_connection_behind_what_was_asked() 
 
 #[tokio::test]
 async fn responses_are_not_answered_and_many_end_their_connection() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let mut client = server.connect(A).await;
     let mut response = request(1);
     response[4] |= 0x80;
@@ -296,7 +296,7 @@ async fn responses_are_not_answered_and_many_end_their_connection() {
 
 #[tokio::test]
 async fn whatever_is_sent_the_next_one_is_answered() {
-    let server = Server::start(Limits { message_within: Duration::from_millis(50), ..PATIENT }).await;
+    let server = Server::start(Limits { message_within: Duration::from_millis(50), ..PATIENT });
     for garbage in
         [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], &[0xff; 9_000], &[0, 12, 0, 7, 1, 0, 0xff, 0xff]]
     {
@@ -309,7 +309,7 @@ async fn whatever_is_sent_the_next_one_is_answered() {
 
 #[tokio::test]
 async fn a_connection_that_is_aborted_leaves_no_trace() {
-    let server = Server::start(Limits { connections: 1, ..PATIENT }).await;
+    let server = Server::start(Limits { connections: 1, ..PATIENT });
     for _ in 0..20 {
         let mut client = server.connect(A).await;
         client.send(&requests(0..50)).await;
@@ -321,7 +321,7 @@ async fn a_connection_that_is_aborted_leaves_no_trace() {
 
 #[tokio::test]
 async fn no_failed_accept_ends_the_loop() {
-    let listener = bind(SocketAddr::from((A, 0)), None).await.expect("loopback has a free port");
+    let listener = bind(SocketAddr::from((A, 0)).into(), None).expect("loopback has a free port");
     let addr = listener.local_addr().expect("it is bound");
     let failures = Mutex::new(vec![Errno::MFILE, Errno::CONNABORTED, Errno::NOMEM]);
     let accept = async move || {
@@ -341,6 +341,30 @@ async fn no_failed_accept_ends_the_loop() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_gives_its_descriptor_up_when_there_is_none_left() {
+    let listener = bind(SocketAddr::from((A, 0)).into(), None).expect("loopback has a free port");
+    let addr = listener.local_addr().expect("it is bound");
+    let calls = AtomicUsize::new(0);
+    let accept = async move || {
+        if calls.fetch_add(1, Ordering::Relaxed) == 1 {
+            Err(Errno::MFILE.into())
+        } else {
+            listener.accept().await
+        }
+    };
+    let (handler, shutdown) = (handler(|_| true), CancellationToken::new());
+    let serving = {
+        let (handler, shutdown) = (handler.clone(), shutdown.clone());
+        tokio::spawn(async move { serve(accept, &handler, PATIENT, &shutdown).await })
+    };
+    let server = Server { addr, handler, shutdown, serving };
+    let mut idle = server.connect(A).await;
+    assert!(idle.is_closed().await);
+    server.connect(A).await.asks().await;
+    assert_eq!(server.count(|stats| &stats.connections_displaced), 1);
+}
+
+#[tokio::test]
 async fn what_has_been_received_when_the_agent_stops_is_answered() {
     let (calls, shutdown) = (AtomicUsize::new(0), CancellationToken::new());
     let stop = shutdown.clone();
@@ -352,7 +376,7 @@ async fn what_has_been_received_when_the_agent_stops_is_answered() {
         }
         true
     };
-    let server = Server::start_with(handler(is_allowed), PATIENT, shutdown).await;
+    let server = Server::start_with(handler(is_allowed), PATIENT, shutdown);
     let (mut silent, mut client) = (server.connect(A).await, server.connect(A).await);
     client.send(&requests(0..1_000)).await;
     client.takes(0..1_000).await;
@@ -362,7 +386,7 @@ async fn what_has_been_received_when_the_agent_stops_is_answered() {
 
 #[tokio::test]
 async fn an_agent_that_stops_waits_a_second_for_slow_readers() {
-    let server = Server::start(PATIENT).await;
+    let server = Server::start(PATIENT);
     let mut client = server.connect(A).await;
     let many = requests(0..20_000).repeat(20);
     let sending = async { soon(client.0.write_all(&many)).await };
@@ -396,16 +420,16 @@ struct Server {
 }
 
 impl Server {
-    async fn start(limits: Limits) -> Self {
-        Self::start_for(|_| true, limits).await
+    fn start(limits: Limits) -> Self {
+        Self::start_for(|_| true, limits)
     }
 
-    async fn start_for(is_allowed: impl Fn(IpAddr) -> bool + Send + Sync + 'static, limits: Limits) -> Self {
-        Self::start_with(handler(is_allowed), limits, CancellationToken::new()).await
+    fn start_for(is_allowed: impl Fn(IpAddr) -> bool + Send + Sync + 'static, limits: Limits) -> Self {
+        Self::start_with(handler(is_allowed), limits, CancellationToken::new())
     }
 
-    async fn start_with(handler: DnsHandler, limits: Limits, shutdown: CancellationToken) -> Self {
-        let listener = bind(SocketAddr::from((A, 0)), None).await.expect("loopback has a free port");
+    fn start_with(handler: DnsHandler, limits: Limits, shutdown: CancellationToken) -> Self {
+        let listener = bind(SocketAddr::from((A, 0)).into(), None).expect("loopback has a free port");
         let addr = listener.local_addr().expect("it is bound");
         let serving = {
             let (handler, shutdown) = (handler.clone(), shutdown.clone());

@@ -29,8 +29,10 @@ use ringmesh_types::limits::HTTP_BODY_BYTES_MAX;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::accepting::Failures;
 use crate::dns_server::DnsHandler;
 use crate::doctor::Doctor;
 use crate::driver::{Handle, Published};
@@ -75,14 +77,12 @@ const CONNECTIONS_MAX: usize = 1_024;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// And one that takes longer to send the body.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
-/// How long to wait after the system refused to accept.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown`.
 pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
     let router = router(api);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
+    let (mut connections, mut failures) = (JoinSet::new(), Failures::default());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -91,6 +91,7 @@ pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: Cancel
         };
         match accepted {
             Ok((stream, from, permit)) => {
+                failures.end();
                 let router = router.clone().layer(Extension(ConnectInfo(from)));
                 connections.spawn(async move {
                     let _ = http1::Builder::new()
@@ -102,8 +103,7 @@ pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: Cancel
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "http: a connection was not accepted");
-                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
+                tokio::time::sleep_until(failures.add(Instant::now(), "http", &error)).await;
             }
         }
     }
