@@ -38,10 +38,10 @@ pub fn respond(
     draw: u64,
 ) -> Option<Vec<u8>> {
     respond_with(bytes, |request| {
-        let mut response = answer(config, snapshot, client, request, via, draw);
+        let cookie = client.judge_message(request);
+        let mut response = answer_judged(config, snapshot, client, request, cookie, via, draw);
         if via == Via::Udp {
-            let cookie = client.judge_message(request).ok().flatten();
-            fit::cap(&mut response, client.bytes_max(bytes.len(), cookie.as_ref()));
+            fit::cap(&mut response, client.bytes_max(bytes.len(), cookie.ok().flatten().as_ref()));
         }
         response
     })
@@ -82,7 +82,18 @@ pub fn answer(
     via: Via,
     draw: u64,
 ) -> Message {
-    let cookie = client.judge_message(request);
+    answer_judged(config, snapshot, client, request, client.judge_message(request), via, draw)
+}
+
+fn answer_judged(
+    config: &ZoneConfig,
+    snapshot: &Snapshot,
+    client: &Client<'_>,
+    request: &Message,
+    cookie: Result<Option<Judged>, PeerCookieLengthError>,
+    via: Via,
+    draw: u64,
+) -> Message {
     let mut response = prepare(request, cookie);
     let config = &*config.of(snapshot);
     match question(request, cookie) {
