@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-const CORE: [&str; 5] = ["types", "gossip", "health", "dns", "node"];
+const CORE: [&str; 6] = ["types", "gossip", "health", "partition", "dns", "node"];
 /// Crates that may not be anywhere below the core.
 const BANNED_CRATES: [&str; 6] = ["tokio", "quinn", "mio", "socket2", "getrandom", "nix"];
 /// What a core source may not name, outside its tests.

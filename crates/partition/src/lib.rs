@@ -1,0 +1,10 @@
+//! Who owns which key: maps that cut a space of positions into partitions, and plans that keep their load even.
+//!
+//! Pure: a map is a value that every reader looks up in the same way (`docs/partition-map.md`), and a plan is a function of a
+//! map, of who is there and of what load was reported. Not decided here: who plans, whom to believe, and how maps travel.
+
+pub mod difference;
+pub mod map;
+pub mod position;
+pub mod slice;
+pub mod wire;
