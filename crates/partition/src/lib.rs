@@ -4,7 +4,10 @@
 //! map, of who is there and of what load was reported. Not decided here: who plans, whom to believe, and how maps travel.
 
 pub mod difference;
+pub mod heat;
 pub mod map;
+pub mod place;
 pub mod position;
+pub mod sketch;
 pub mod slice;
 pub mod wire;

@@ -219,6 +219,10 @@ impl Reader<'_> {
         self.0 = rest;
         let name = core::str::from_utf8(name).map_err(|_| PeerBytesError::Service)?;
         let service: ServiceName = name.parse().map_err(|_| PeerBytesError::Service)?;
+        // One with capitals would be another form of the same name.
+        if service.as_str() != name {
+            return Err(PeerBytesError::Service);
+        }
         Ok(Parts {
             service,
             generation: self.number("generation")?,
@@ -321,6 +325,15 @@ mod tests {
         out.0.extend_from_slice(&[0; 40]);
         out.number(ROSTER_MAX as u64);
         assert_eq!(Map::from_bytes(&out.0), Err(PeerBytesError::End("roster")));
+    }
+
+    #[test]
+    fn a_service_has_one_form() {
+        let mut out = Writer(vec![MAP_FORMAT, 0, 1, b'S', 1]);
+        out.0.extend_from_slice(&[0; 44]);
+        assert_eq!(Map::from_bytes(&out.0), Err(PeerBytesError::Service));
+        out.0[3] = b's';
+        assert!(Map::from_bytes(&out.0[..out.0.len() - 1]).is_ok());
     }
 
     #[test]

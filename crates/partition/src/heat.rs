@@ -1,0 +1,369 @@
+//! What an owner knows of the load on its partitions, and tells the author: how much, by which keys, and where its middle is.
+//!
+//! Everything decays: half of it is forgotten in [`HALF_LIFE`]. Bounds: [`HOT_KEYS`] keys for the whole owner, and
+//! [`BINS`] numbers for each partition that it serves, at most [`PARTITIONS_MAX`] of them.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use ringmesh_types::time::Instant;
+
+use crate::map::{Map, PARTITIONS_MAX, Place};
+use crate::position::Position;
+use crate::sketch::{HyperLogLog, SpaceSaving};
+use crate::slice::Slice;
+
+/// Half of the load is forgotten after this time.
+pub const HALF_LIFE: Duration = Duration::from_secs(10);
+/// Keys that an owner keeps apart: one that makes up 1/128 of its load is among them.
+pub const HOT_KEYS: usize = 128;
+/// A partition's load is kept in so many equal parts of it, of which the median is found.
+pub const BINS: usize = 32;
+/// Requests that one member can have in a second, in cost units, at most: whoever reports more reports nonsense.
+pub const COST_PER_SECOND_MAX: f64 = 1e9;
+/// Weights grow by this much at most before all are scaled down.
+const GROWTH_MAX: f64 = 1e12;
+
+/// What one member measures.
+#[derive(Debug)]
+pub struct Meter {
+    begun: Instant,
+    /// When weights were 1.
+    landmark: Instant,
+    bins: BTreeMap<Position, [f64; BINS]>,
+    dedicated: BTreeMap<Position, f64>,
+    hot: SpaceSaving,
+    distinct: HyperLogLog,
+}
+
+/// What one partition costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PartitionHeat {
+    /// Cost units a second.
+    pub cost: f64,
+    /// Where a split would leave half of it on either side.
+    pub median: Position,
+}
+
+/// What all members of a map report together.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Heat {
+    /// By where partitions start.
+    pub partitions: BTreeMap<Position, PartitionHeat>,
+    /// Dedicated keys, in cost units a second.
+    pub dedicated: BTreeMap<Position, f64>,
+    /// Keys that cost much and have no partition of their own, those that cost most first.
+    pub hot: Vec<(Position, f64)>,
+}
+
+impl Heat {
+    /// The sum of `reports`, of which only what can be is believed.
+    pub fn of(reports: impl IntoIterator<Item = Report>, map: &Map) -> Self {
+        let (mut heat, mut hot) = (Self::default(), BTreeMap::new());
+        for report in reports.into_iter().map(|report| report.checked(map)) {
+            for (start, part) in report.partitions {
+                let sum = heat.partitions.entry(start).or_insert(part);
+                // The middle is that of who saw most of it.
+                if *sum != part {
+                    let median = if part.cost > sum.cost { part.median } else { sum.median };
+                    *sum = PartitionHeat { cost: sum.cost + part.cost, median };
+                }
+            }
+            report
+                .dedicated
+                .into_iter()
+                .for_each(|(at, cost)| *heat.dedicated.entry(at).or_default() += cost);
+            report.hot.into_iter().for_each(|(at, cost)| *hot.entry(at).or_default() += cost);
+        }
+        heat.hot = hot.into_iter().collect();
+        heat.hot.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+        heat
+    }
+}
+
+/// What a member reports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// How long it has measured; less than a few half-lives says little.
+    pub measured: Duration,
+    /// By where partitions start.
+    pub partitions: BTreeMap<Position, PartitionHeat>,
+    /// Dedicated keys that it serves, in cost units a second.
+    pub dedicated: BTreeMap<Position, f64>,
+    /// The keys that cost most, in cost units a second, for certain.
+    pub hot: Vec<(Position, f64)>,
+    /// How many different keys there were.
+    pub distinct: HyperLogLog,
+}
+
+impl Meter {
+    /// One that has measured nothing.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            begun: now,
+            landmark: now,
+            bins: BTreeMap::new(),
+            dedicated: BTreeMap::new(),
+            hot: SpaceSaving::new(HOT_KEYS),
+            distinct: HyperLogLog::default(),
+        }
+    }
+
+    /// A request for the key at `at` was served, which costs so many units; ignored unless that is above 0 and finite.
+    pub fn add(&mut self, now: Instant, map: &Map, at: Position, cost: f64) {
+        let Some(found) = map.lookup_at(at).filter(|_| cost > 0.0 && cost.is_finite()) else {
+            return;
+        };
+        let cost = cost.min(COST_PER_SECOND_MAX) * self.weight(now);
+        self.distinct.add(at);
+        match found.place {
+            Place::Dedicated => {
+                if self.dedicated.len() < crate::map::DEDICATED_MAX || self.dedicated.contains_key(&at) {
+                    *self.dedicated.entry(at).or_default() += cost;
+                }
+            }
+            Place::Partition(index) => {
+                let slice = map.slice(index);
+                self.hot.add(at, cost);
+                if self.bins.len() < PARTITIONS_MAX || self.bins.contains_key(&slice.start) {
+                    self.bins.entry(slice.start).or_insert([0.0; BINS])[bin_of(&slice, at)] += cost;
+                }
+            }
+        }
+    }
+
+    /// Another map counts now: what was measured of partitions that were split or merged is spread over what they are now.
+    pub fn follow(&mut self, before: &Map, after: &Map) {
+        for (start, bins) in core::mem::take(&mut self.bins) {
+            let Some(index) = before.partition_of(start) else { continue };
+            let slice = before.slice(index);
+            for (bin, cost) in bins.into_iter().enumerate().filter(|(_, cost)| *cost > 0.0) {
+                let Some(index) = after.partition_of(middle_of(&slice, bin)) else { continue };
+                let slice_now = after.slice(index);
+                let bin_now = bin_of(&slice_now, middle_of(&slice, bin));
+                self.bins.entry(slice_now.start).or_insert([0.0; BINS])[bin_now] += cost;
+            }
+        }
+        self.dedicated
+            .retain(|at, _| after.lookup_at(*at).is_some_and(|found| found.place == Place::Dedicated));
+    }
+
+    /// What it says now. Of partitions that it has given away, too: what it remembers of them and what their new owners
+    /// measure is what they cost.
+    pub fn report(&self, now: Instant, map: &Map) -> Report {
+        let rate = self.rate(now);
+        let partitions = self.bins.iter().filter_map(|(start, bins)| {
+            let index = map.partition_of(*start)?;
+            let cost: f64 = bins.iter().sum();
+            let heat = PartitionHeat { cost: cost * rate, median: median_of(&map.slice(index), bins) };
+            (map.slice(index).start == *start && heat.cost > 0.0).then_some((*start, heat))
+        });
+        let is_dedicated =
+            |at: Position| map.lookup_at(at).is_some_and(|found| found.place == Place::Dedicated);
+        let hot = self.hot.top().filter(|(at, _)| !is_dedicated(*at));
+        Report {
+            measured: now.since(self.begun),
+            partitions: partitions.collect(),
+            dedicated: self.dedicated.iter().map(|(at, cost)| (*at, cost * rate)).collect(),
+            hot: hot.map(|(at, count)| (at, (count.cost - count.error) * rate)).collect(),
+            distinct: self.distinct.clone(),
+        }
+    }
+
+    /// What a request weighs now: forward decay, so that nothing has to be touched as time goes by.
+    fn weight(&mut self, now: Instant) -> f64 {
+        let weight = growth(now.since(self.landmark));
+        if weight < GROWTH_MAX {
+            return weight;
+        }
+        let factor = 1.0 / weight;
+        self.bins.values_mut().flatten().for_each(|cost| *cost *= factor);
+        self.bins.retain(|_, bins| bins.iter().any(|cost| *cost > f64::MIN_POSITIVE));
+        self.dedicated.values_mut().for_each(|cost| *cost *= factor);
+        self.hot.scale(factor.max(f64::MIN_POSITIVE));
+        self.landmark = now;
+        1.0
+    }
+
+    /// Cost units a second of a sum of weights: a steady load of 1 sums up to half-life / ln 2, less while young.
+    fn rate(&self, now: Instant) -> f64 {
+        let steady = HALF_LIFE.as_secs_f64() / core::f64::consts::LN_2;
+        let grown_up = 1.0 - 1.0 / growth(now.since(self.begun).max(Duration::from_secs(1)));
+        1.0 / (growth(now.since(self.landmark)) * steady * grown_up)
+    }
+}
+
+/// How much more a request counts than one that came `after` before it.
+fn growth(after: Duration) -> f64 {
+    (after.as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2()
+}
+
+fn bin_of(slice: &Slice, at: Position) -> usize {
+    let offset = u128::from(at.0.wrapping_sub(slice.start.0));
+    ((offset * BINS as u128 / slice.positions()) as usize).min(BINS - 1)
+}
+
+fn begin_of(slice: &Slice, bin: usize) -> Position {
+    slice.at((slice.positions() * bin as u128 / BINS as u128) as u64)
+}
+
+fn middle_of(slice: &Slice, bin: usize) -> Position {
+    slice.at((slice.positions() * (2 * bin as u128 + 1) / (2 * BINS as u128)) as u64)
+}
+
+/// Where half of the load has been: within a bin, in proportion.
+fn median_of(slice: &Slice, bins: &[f64; BINS]) -> Position {
+    let mut left = bins.iter().sum::<f64>() / 2.0;
+    for (bin, cost) in bins.iter().enumerate() {
+        if *cost > 0.0 && *cost >= left {
+            let width = slice.positions() / BINS as u128;
+            return Position(begin_of(slice, bin).0.wrapping_add((width as f64 * (left / cost)) as u64));
+        }
+        left -= cost;
+    }
+    middle_of(slice, BINS / 2)
+}
+
+impl Report {
+    /// What may be believed of it: nothing negative, absurd or no number; of partitions and keys that are no longer so, nothing.
+    pub fn checked(mut self, map: &Map) -> Self {
+        let is_sane = |cost: f64| (0.0..=COST_PER_SECOND_MAX).contains(&cost);
+        self.partitions.retain(|start, heat| {
+            let slice = map.partition_of(*start).map(|index| map.slice(index));
+            is_sane(heat.cost)
+                && slice.is_some_and(|slice| slice.start == *start && slice.contains(heat.median))
+        });
+        self.dedicated.retain(|_, cost| is_sane(*cost));
+        self.hot.retain(|(_, cost)| is_sane(*cost));
+        self.hot.truncate(HOT_KEYS);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::{Dedicated, Host, Parts, Seat, Seats, tests::node};
+    use crate::position::Strategy;
+
+    fn map(starts: &[u64], dedicated: &[u64]) -> Map {
+        Map::new(Parts {
+            service: "limiter".parse().expect("a name"),
+            generation: 1,
+            author: node(0),
+            previous: [0; 32],
+            strategy: Strategy::Hash,
+            roster: vec![Host { node: node(0), capacity: 100 }],
+            starts: starts.iter().map(|start| Position(start << 60)).collect(),
+            seats: starts.iter().map(|_| Seats::of(Seat(0))).collect(),
+            dedicated: dedicated
+                .iter()
+                .map(|at| Dedicated { at: Position(*at), owners: vec![Seat(0)] })
+                .collect(),
+        })
+        .expect("is a map")
+    }
+
+    const HOUR: u64 = 3_600;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(1_000 * seconds)
+    }
+
+    /// So many requests a second, for so many seconds, evenly over a partition.
+    fn load(meter: &mut Meter, map: &Map, from: u64, seconds: u64, slice: Slice, per_second: u64) {
+        for second in from..from + seconds {
+            for number in 0..per_second {
+                let offset = slice.positions() * u128::from(number) / u128::from(per_second);
+                meter.add(at(second), map, slice.at(offset as u64), 2.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_steady_load_is_reported_as_it_is_early_and_after_hours() {
+        let map = map(&[0, 8], &[]);
+        let mut meter = Meter::new(at(0));
+        load(&mut meter, &map, 0, 3, map.slice(0), 100);
+        let early = meter.report(at(3), &map);
+        let cost = early.partitions[&Position(0)].cost;
+        assert!((150.0..250.0).contains(&cost), "{cost}");
+        load(&mut meter, &map, 3, HOUR, map.slice(0), 100);
+        let late = meter.report(at(3 + HOUR), &map);
+        let heat = late.partitions[&Position(0)];
+        assert!((185.0..215.0).contains(&heat.cost), "{heat:?}");
+        let off = heat.median.0.abs_diff(4 << 60) as f64 / (8_u64 << 60) as f64;
+        assert!(off < 0.02, "the middle of an even load is the middle: {heat:?}");
+        assert_eq!(late.partitions.len(), 1);
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten_by_halves() {
+        let map = map(&[0], &[]);
+        let mut meter = Meter::new(at(0));
+        load(&mut meter, &map, 0, 100, map.slice(0), 50);
+        let cost = |after| meter.report(at(after), &map).partitions[&Position(0)].cost;
+        let ratio = cost(110) / cost(100);
+        assert!((0.49..0.51).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn a_hot_key_is_named_and_draws_the_median_to_itself() {
+        let map = map(&[0, 8], &[9]);
+        let mut meter = Meter::new(at(0));
+        load(&mut meter, &map, 0, 60, map.slice(0), 20);
+        for second in 0..60 {
+            (0..60).for_each(|_| meter.add(at(second), &map, Position(3 << 58), 1.0));
+            meter.add(at(second), &map, Position(9), 7.0);
+        }
+        let report = meter.report(at(60), &map);
+        assert_eq!(report.hot[0].0, Position(3 << 58));
+        assert!((50.0..70.0).contains(&report.hot[0].1), "{:?}", report.hot[0]);
+        let median = report.partitions[&Position(0)].median.0;
+        assert!(median.abs_diff(3 << 58) < (8 << 60) / BINS as u64, "{median:x}");
+        assert!((6.0..8.0).contains(&report.dedicated[&Position(9)]));
+    }
+
+    #[test]
+    fn a_split_or_a_merge_loses_no_load() {
+        let (whole, halves) = (map(&[0], &[]), map(&[0, 8], &[]));
+        let mut meter = Meter::new(at(0));
+        load(&mut meter, &whole, 0, 60, whole.slice(0), 64);
+        let cost = |meter: &Meter, map: &Map| {
+            let report = meter.report(at(60), map);
+            report.partitions.values().map(|heat| heat.cost).collect::<Vec<_>>()
+        };
+        let before = cost(&meter, &whole)[0];
+        meter.follow(&whole, &halves);
+        let split = cost(&meter, &halves);
+        assert!((split[0] - before / 2.0).abs() < before / 50.0 && split.len() == 2, "{split:?}");
+        meter.follow(&halves, &whole);
+        assert!((cost(&meter, &whole)[0] - before).abs() < 1e-6 * before);
+    }
+
+    #[test]
+    fn nonsense_is_neither_measured_nor_believed() {
+        let map = map(&[0, 8], &[]);
+        let mut meter = Meter::new(at(0));
+        for cost in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
+            meter.add(at(0), &map, Position(1), cost);
+        }
+        let nothing = meter.report(at(1), &map);
+        assert!(nothing.partitions.is_empty() && nothing.hot.is_empty());
+        let heat = |cost, median| PartitionHeat { cost, median: Position(median) };
+        let report = Report {
+            partitions: [
+                (Position(0), heat(f64::NAN, 1)),
+                (Position(8 << 60), heat(5.0, 1)),
+                (Position(3), heat(5.0, 4)),
+            ]
+            .into(),
+            dedicated: [(Position(1), -1.0), (Position(2), 3.0)].into(),
+            hot: vec![(Position(1), 1e300), (Position(2), 3.0)],
+            ..nothing
+        };
+        let believed = report.checked(&map);
+        assert!(believed.partitions.is_empty());
+        assert_eq!((believed.dedicated.len(), believed.hot), (1, vec![(Position(2), 3.0)]));
+    }
+}
