@@ -218,15 +218,25 @@ pub(crate) async fn explain(args: &Ask, name: &str, qtype: Option<&str>, profile
     let answer = ask(args, "GET", &path, None).await?;
     if args.json {
         print_line(&answer.to_string());
-        return Ok(());
+    } else {
+        show_explained(&answer);
     }
-    print_line(&format!("{} {}: {}", text(&answer, "name"), text(&answer, "qtype"), text(&answer, "rcode")));
-    print_line(&format!("understood as: {}", text(&answer, "understood")));
-    if text(&answer, "qtype") == "SRV" {
-        print_line(&format!("profile {}: {}", text(&answer, "profile"), text(&answer, "targets")));
+    if text(&answer, "rcode") == "NOERROR" { Ok(()) } else { Err(Failure::refused(outcome_of(&answer))) }
+}
+
+/// The question and what comes of it.
+fn outcome_of(answer: &Value) -> String {
+    format!("{} {}: {}", text(answer, "name"), text(answer, "qtype"), text(answer, "rcode"))
+}
+
+fn show_explained(answer: &Value) {
+    print_line(&outcome_of(answer));
+    print_line(&format!("understood as: {}", text(answer, "understood")));
+    if text(answer, "qtype") == "SRV" {
+        print_line(&format!("profile {}: {}", text(answer, "profile"), text(answer, "targets")));
     }
     if answer["floor"].is_string() {
-        print_line(&format!("floor: {}", text(&answer, "floor")));
+        print_line(&format!("floor: {}", text(answer, "floor")));
     }
     let mut table = Table::new(&[
         "IN", "INSTANCE", "NODE", "ZONE", "ENDPOINT", "STATE", "SINCE", "MEMBER", "PRIO", "WEIGHT", "SHARE",
@@ -251,7 +261,6 @@ pub(crate) async fn explain(args: &Ask, name: &str, qtype: Option<&str>, profile
         ]);
     }
     table.print();
-    Ok(())
 }
 
 pub(crate) async fn events(args: &Ask, since: u64, limit: usize) -> Outcome {

@@ -170,6 +170,7 @@ fn rcode(config: &ZoneConfig, snapshot: &Snapshot, name: &Name, qtype: RecordTyp
         (ResponseCode::NoError, "NOERROR"),
         (ResponseCode::NXDomain, "NXDOMAIN"),
         (ResponseCode::Refused, "REFUSED"),
+        (ResponseCode::ServFail, "SERVFAIL"),
     ];
     if code == ResponseCode::NoError && response.answers.is_empty() {
         return "NODATA".to_owned();

@@ -1,0 +1,60 @@
+//! What `lookup` and `explain` print of answers, and how they end.
+
+mod support;
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+use support::mesh::{Config, authority};
+use support::{Folder, Process, RINGMESH, http, try_http, within};
+
+/// An agent with an instance of `sip` that is never checked.
+struct Alone {
+    config: Config,
+    _agent: Process,
+    _folder: Folder,
+}
+
+impl Alone {
+    fn start(index: u16) -> Self {
+        let folder = Folder::new(&format!("answers-{index}"));
+        let config = Config { seeds: Vec::new(), ..Config::local(32_500, index) };
+        let agent = config.start(&folder, &authority("test"));
+        within(Duration::from_secs(5), "the agent answers", || {
+            try_http(config.http_addr(), "GET", "/healthz", "").is_some()
+        });
+        let endpoint = json!({ "transport": "udp", "address": "127.0.0.1", "port": 5060 });
+        let body = json!({ "id": "a", "service": "sip", "weight": 70, "endpoints": [endpoint] }).to_string();
+        assert_eq!(http(config.http_addr(), "POST", "/api/v1/register", &body).0, 200);
+        Self { config, _agent: agent, _folder: folder }
+    }
+
+    /// The exit code of a command, what it prints and what it complains about.
+    fn ringmesh(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output = Command::new(RINGMESH)
+            .args(arguments)
+            .args(["--http", &self.config.http_addr().to_string()])
+            .output()
+            .expect("runs");
+        let [says, complains] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (output.status.code(), says, complains)
+    }
+}
+
+#[test]
+fn what_gets_no_answer_ends_with_exit_code_one_asked_or_explained() {
+    let alone = Alone::start(0);
+    let check = |question: &[&str], code: i32, want: &str| {
+        for how in [&["lookup"] as &[&str], &["explain"], &["explain", "--json"]] {
+            let (found, says, complains) = alone.ringmesh(&[how, question].concat());
+            assert_eq!(found, Some(code), "{how:?} {question:?}: {says}{complains}");
+            assert!(code == 0 || complains.trim_end().ends_with(want), "{complains} should end with {want}");
+        }
+    };
+    check(&["_sip._udp.sip", "SRV"], 0, "");
+    check(&["sip", "AAAA"], 1, "sip.ringmesh.internal. AAAA: NODATA");
+    check(&["web", "A"], 1, "web.ringmesh.internal. A: NXDOMAIN");
+    check(&["example.org.", "A"], 1, "example.org. A: REFUSED");
+}
