@@ -239,8 +239,8 @@ fn show_explained(answer: &Value) {
         print_line(&format!("floor: {}", text(answer, "floor")));
     }
     let mut table = Table::new(&[
-        "IN", "INSTANCE", "NODE", "ZONE", "ENDPOINT", "STATE", "SINCE", "MEMBER", "PRIO", "WEIGHT", "SHARE",
-        "REASON",
+        "IN", "INSTANCE", "NODE", "ZONE", "ENDPOINT", "STATE", "SINCE", "MEMBER", "PRIO", "WEIGHT", "SENT",
+        "SHARE", "REASON",
     ]);
     for candidate in items(&answer["candidates"]) {
         let share = candidate["share"].as_f64().unwrap_or_default() * 100.0;
@@ -256,6 +256,7 @@ fn show_explained(answer: &Value) {
             text(candidate, "member_state"),
             text(candidate, "priority"),
             text(candidate, "weight"),
+            text(candidate, "sent_weight"),
             format!("{share:.0} %"),
             text(candidate, "reason"),
         ]);

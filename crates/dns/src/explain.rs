@@ -60,8 +60,10 @@ pub struct ExplainedCandidate {
     pub reason: String,
     /// Its SRV priority, if it is served.
     pub priority: Option<u16>,
-    /// Its SRV weight.
+    /// Its weight: its share among those of its priority.
     pub weight: u16,
+    /// The weight in its SRV record, if it has one in answers for this stack.
+    pub sent_weight: Option<u16>,
     /// How often it comes first among those of its priority, 0 to 1; 0 if it is not served.
     pub share: f64,
 }
@@ -99,7 +101,7 @@ pub fn explain(
         profile: profile.to_string(),
         targets: profile.says().to_owned(),
         floor: candidates.iter().find_map(|candidate| candidate.floor).map(|floor| floor.to_string()),
-        candidates: lines(snapshot, &candidates, qtype),
+        candidates: lines(snapshot, &candidates, qtype, profile),
         service: part.map(|(service, _)| service),
     })
 }
@@ -178,9 +180,17 @@ fn rcode(config: &ZoneConfig, snapshot: &Snapshot, name: &Name, qtype: RecordTyp
     known.into_iter().find(|(known, _)| *known == code).map_or(code.to_str(), |(_, text)| text).to_owned()
 }
 
-fn lines(snapshot: &Snapshot, candidates: &[Candidate<'_>], qtype: RecordType) -> Vec<ExplainedCandidate> {
-    let mut lines: Vec<_> =
-        candidates.iter().map(|candidate| line(snapshot, candidates, candidate, qtype)).collect();
+fn lines(
+    snapshot: &Snapshot,
+    candidates: &[Candidate<'_>],
+    qtype: RecordType,
+    profile: Profile,
+) -> Vec<ExplainedCandidate> {
+    let line = |candidate| ExplainedCandidate {
+        sent_weight: sent_weight(candidate, qtype, profile),
+        ..line(snapshot, candidates, candidate, qtype)
+    };
+    let mut lines: Vec<_> = candidates.iter().map(line).collect();
     lines.sort_by(|one, other| {
         let key = |line: &ExplainedCandidate| (!line.in_answer, line.priority.unwrap_or(u16::MAX));
         let names =
@@ -212,6 +222,7 @@ fn line(
         reason,
         priority: candidate.served().map(|(priority, _)| priority),
         weight: instance.weight,
+        sent_weight: None,
         share: share(all, candidate),
     }
 }
@@ -235,6 +246,12 @@ fn reason(snapshot: &Snapshot, candidate: &Candidate<'_>) -> String {
     }
 }
 
+/// The weight that its record says, if there are such records.
+fn sent_weight(candidate: &Candidate<'_>, qtype: RecordType, profile: Profile) -> Option<u16> {
+    let (_, weight) = candidate.served().filter(|_| qtype == RecordType::SRV)?;
+    Some(profile.equal_weight().unwrap_or(weight))
+}
+
 /// The part of its priority's weight that is the candidate's.
 fn share(all: &[Candidate<'_>], candidate: &Candidate<'_>) -> f64 {
     let Some((priority, weight)) = candidate.served() else {
@@ -248,6 +265,8 @@ fn share(all: &[Candidate<'_>], candidate: &Candidate<'_>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_proto::rr::{RData, Record};
+
     use crate::testing::{World, zone};
 
     fn explained(world: &str, name: &str, qtype: Option<&str>) -> Explanation {
@@ -290,6 +309,32 @@ mod tests {
             None,
             "SRV NOERROR: a 10 1.00 passing, same zone; b wrong transport",
         );
+    }
+
+    #[test]
+    fn the_sent_weight_is_that_of_the_record() {
+        let snapshot = World::read("a passing weight=300; b passing weight=100; c failing").snapshot();
+        let check = |qtype: &str, profile: Profile, want: [Option<u16>; 3]| {
+            let found = explain(&zone(), &snapshot, "sip", Some(qtype), profile).expect("a question");
+            let sent: Vec<_> = found.candidates.iter().map(|line| line.sent_weight).collect();
+            assert_eq!(sent, want, "{qtype} {profile}");
+            assert_eq!(found.candidates[0].weight, 300);
+            let client = Client { profile, ..Client::LOCAL };
+            let mut request = Message::new(0, MessageType::Query, OpCode::Query);
+            let name = Name::from_ascii(&found.name).expect("a name");
+            request.queries = vec![Query::query(name, qtype.parse().expect("a type"))];
+            let response = answer::answer(&zone(), &snapshot, &client, &request, Via::Tcp, 0);
+            let in_record = |record: &Record| {
+                let RData::SRV(srv) = &record.data else { return None };
+                Some(srv.weight)
+            };
+            let mut in_records: Vec<_> = response.answers.iter().map(in_record).collect();
+            in_records.sort_by_key(|weight| core::cmp::Reverse(*weight));
+            assert_eq!(in_records, want[..2], "{qtype} {profile}");
+        };
+        check("SRV", Profile::Full, [Some(300), Some(100), None]);
+        check("SRV", Profile::Kamailio, [Some(1), Some(1), None]);
+        check("A", Profile::Full, [None; 3]);
     }
 
     #[test]

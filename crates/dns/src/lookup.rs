@@ -13,7 +13,7 @@ use ringmesh_types::time::WallTime;
 
 use crate::answer::Via;
 use crate::fit::{self, Found};
-use crate::profile::{EQUAL_WEIGHT, Profile};
+use crate::profile::Profile;
 use crate::qname::{self, Asked};
 use crate::records;
 use crate::selection::{self, Candidate, Filter};
@@ -231,7 +231,7 @@ impl Lookup<'_> {
         }
         let data = |target: &Candidate<'_>| {
             let (priority, weight) = target.served()?;
-            let weight = if self.profile.has_equal_weights() { EQUAL_WEIGHT } else { weight };
+            let weight = self.profile.equal_weight().unwrap_or(weight);
             Some(records::srv(self.config, (priority, weight), target.endpoint))
         };
         let mut found = self.answers(targets.iter().filter_map(data));

@@ -12,7 +12,7 @@ use crate::fit::{UDP_BYTES_MAX, UDP_BYTES_MIN};
 use crate::urn::Order;
 
 /// The weight that everybody has in answers for stacks that sort by weight.
-pub(crate) const EQUAL_WEIGHT: u16 = 1;
+const EQUAL_WEIGHT: u16 = 1;
 
 /// A SIP stack, as far as its resolver matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -69,14 +69,17 @@ impl Profile {
         }
     }
 
-    /// Whether weights are hidden from it.
-    pub(crate) const fn has_equal_weights(self) -> bool {
-        matches!(self, Self::Kamailio)
+    /// The weight in every SRV record that it gets, unless each has its target's own.
+    pub(crate) const fn equal_weight(self) -> Option<u16> {
+        match self {
+            Self::Kamailio => Some(EQUAL_WEIGHT),
+            Self::Full | Self::KamailioLb | Self::Opensips | Self::Pjsip | Self::Sofia => None,
+        }
     }
 
     /// In which order targets are drawn for it.
     pub(crate) const fn order(self) -> Order {
-        if self.has_equal_weights() { Order::ByWeight } else { Order::FirstByWeight }
+        if self.equal_weight().is_some() { Order::ByWeight } else { Order::FirstByWeight }
     }
 
     /// How many bytes a response over UDP may take, whatever was announced.

@@ -29,7 +29,7 @@ use crate::client::Client;
 use crate::glance::{HEADER_BYTES, Tail};
 use crate::host;
 use crate::lookup::ADDRESSES_MAX;
-use crate::profile::{EQUAL_WEIGHT, Profile};
+use crate::profile::Profile;
 use crate::records;
 use crate::urn::{DRAWN_MAX, Order, SplitMix};
 use crate::zone::ZoneConfig;
@@ -366,8 +366,8 @@ impl<'a> Writer<'a> {
             let Some(at) = self.push(0, choice.record(*place)) else {
                 break;
             };
-            if profile.has_equal_weights() {
-                self.out[at + WEIGHT_AT..at + WEIGHT_AT + 2].copy_from_slice(&EQUAL_WEIGHT.to_be_bytes());
+            if let Some(weight) = profile.equal_weight() {
+                self.out[at + WEIGHT_AT..at + WEIGHT_AT + 2].copy_from_slice(&weight.to_be_bytes());
             }
             places[placed] = at;
             placed += 1;
