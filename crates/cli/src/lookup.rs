@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use clap::Args;
 use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use ringmesh_agent::client;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -124,7 +124,7 @@ fn show(args: &LookupArgs, name: &Name, qtype: RecordType, answer: &Message) -> 
                     "name": record.name.to_ascii(),
                     "ttl": record.ttl,
                     "type": record.record_type().to_string(),
-                    "data": record.data.to_string(),
+                    "data": data(record),
                 })
             };
             records.iter().map(shown).collect()
@@ -146,7 +146,7 @@ fn show(args: &LookupArgs, name: &Name, qtype: RecordType, answer: &Message) -> 
                 record.name.to_ascii(),
                 record.ttl.to_string(),
                 record.record_type().to_string(),
-                record.data.to_string(),
+                data(record),
             ]);
         }
         if !answer.answers.is_empty() {
@@ -157,4 +157,39 @@ fn show(args: &LookupArgs, name: &Name, qtype: RecordType, answer: &Message) -> 
         return Err(Failure::refused(format!("{} {qtype}: {says}", name.to_ascii())));
     }
     Ok(())
+}
+
+/// What a record says, as it would stand in a zone file.
+fn data(record: &Record) -> String {
+    let RData::TXT(txt) = &record.data else {
+        return record.data.to_string();
+    };
+    txt.txt_data.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(" ")
+}
+
+/// RFC 1035, 5.1: a character-string in quotes, so that several are told apart.
+fn quoted(text: &[u8]) -> String {
+    let escaped = text.iter().map(|byte| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(*byte)),
+        b' '..=b'~' => char::from(*byte).to_string(),
+        _ => format!("\\{byte:03}"),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::rr::rdata::TXT;
+
+    #[test]
+    fn rfc_1035_5_1_texts_are_quoted_one_by_one() {
+        let check = |texts: Vec<&[u8]>, want: &str| {
+            let txt = RData::TXT(TXT::from_bytes(texts));
+            assert_eq!(data(&Record::from_rdata(Name::root(), 5, txt)), want);
+        };
+        check(vec![b"state=connected", b"age=0"], "\"state=connected\" \"age=0\"");
+        check(vec![b""], "\"\"");
+        check(vec![b"a \"b\" \\ \xc3\n"], "\"a \\\"b\\\" \\\\ \\195\\010\"");
+    }
 }

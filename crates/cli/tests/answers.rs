@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::mesh::{Config, authority};
-use support::{Folder, Process, RINGMESH, http, try_http, within};
+use support::{Folder, Process, RINGMESH, dig, has, http, try_http, within};
 
 /// An agent with an instance of `sip` that is never checked.
 struct Alone {
@@ -57,4 +57,16 @@ fn what_gets_no_answer_ends_with_exit_code_one_asked_or_explained() {
     check(&["sip", "AAAA"], 1, "sip.ringmesh.internal. AAAA: NODATA");
     check(&["web", "A"], 1, "web.ringmesh.internal. A: NXDOMAIN");
     check(&["example.org.", "A"], 1, "example.org. A: REFUSED");
+}
+
+#[test]
+fn texts_are_told_apart_as_dig_does() {
+    if !has("dig") {
+        return;
+    }
+    let alone = Alone::start(1);
+    let said = dig(alone.config.dns_addr(), &["_status.ringmesh.internal", "TXT"]);
+    assert!(said[0].starts_with("\"state=connected\" \"age=0\" \"members=1\""), "{said:?}");
+    let (_, says, _) = alone.ringmesh(&["lookup", "_status", "TXT"]);
+    assert!(says.contains(&said[0]), "{said:?} should be in {says}");
 }
