@@ -19,7 +19,8 @@ use crate::{Ask, Failure, Outcome};
 pub(crate) struct LookupArgs {
     /// A domain name; names without a dot at the end are tried below the agent's domain too.
     name: String,
-    /// The record type; default SRV for names that begin with _, else A.
+    /// The record type; default the one that explain takes: SRV for services, TXT for _status, PTR for reverse names,
+    /// SOA for the domain itself, else A or AAAA.
     #[arg(value_name = "TYPE")]
     qtype: Option<String>,
     /// The DNS address to ask; default the agent's own.
@@ -39,8 +40,7 @@ pub(crate) async fn run(args: LookupArgs) -> Outcome {
             .to_ascii_uppercase()
             .parse::<RecordType>()
             .map_err(|_| Failure::usage(format!("{text:?} is no record type")))?,
-        None if args.name.starts_with('_') => RecordType::SRV,
-        None => RecordType::A,
+        None => usual_type(&args, &name).await,
     };
     let answer = ask(dns, &name, qtype).await.map_err(|error| {
         Failure::unreachable(format!("the DNS of the agent at {dns} does not answer: {error}"))
@@ -75,6 +75,15 @@ fn full_name(text: &str, domain: &str) -> Result<Name, Failure> {
         .map_err(|error| Failure::usage(format!("{text:?} is no domain name: {error}")))?;
     name.set_fqdn(true);
     Ok(name)
+}
+
+/// The type that the agent would explain. Without the agent, what it takes for names that it knows nothing about.
+async fn usual_type(args: &LookupArgs, name: &Name) -> RecordType {
+    let path = format!("/api/v1/explain?name={}", client::encode(&name.to_ascii()));
+    let explained = client::ask(args.ask.http, "GET", &path, None).await.ok();
+    let qtype = explained.and_then(|answer| answer.body["qtype"].as_str()?.parse().ok());
+    let is_like_srv = name.iter().next().is_some_and(|label| label.starts_with(b"_"));
+    qtype.unwrap_or(if is_like_srv { RecordType::SRV } else { RecordType::A })
 }
 
 async fn ask(dns: SocketAddr, name: &Name, qtype: RecordType) -> std::io::Result<Message> {

@@ -109,7 +109,8 @@ enum Command {
     Explain {
         /// A domain name, or the part before the domain: sip, _sip._udp, media.
         name: String,
-        /// The record type.
+        /// The record type; default SRV for services, TXT for _status, PTR for reverse names, SOA for the domain itself,
+        /// else A or AAAA.
         #[arg(value_name = "TYPE")]
         qtype: Option<String>,
         /// The stack that asks, as in dns.profile; default the agent's.

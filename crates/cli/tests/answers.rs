@@ -70,3 +70,25 @@ fn texts_are_told_apart_as_dig_does() {
     let (_, says, _) = alone.ringmesh(&["lookup", "_status", "TXT"]);
     assert!(says.contains(&said[0]), "{said:?} should be in {says}");
 }
+
+#[test]
+fn lookup_and_explain_are_about_the_same_type() {
+    let alone = Alone::start(2);
+    let check = |name: &str, want: &str| {
+        let [asked, explained] = ["lookup", "explain"].map(|how| {
+            let (_, says, complains) = alone.ringmesh(&[how, name, "--json"]);
+            let answer: serde_json::Value = serde_json::from_str(&says).expect("JSON");
+            let qtype = answer[if how == "lookup" { "type" } else { "qtype" }].as_str().map(str::to_owned);
+            qtype.unwrap_or_else(|| panic!("{name}: {says}{complains}"))
+        });
+        assert_eq!((asked.as_str(), explained.as_str()), (want, want), "{name}");
+    };
+    check("_sip._udp", "SRV");
+    check("sip", "SRV");
+    check("_status", "TXT");
+    check("node-2.n", "A");
+    check("ringmesh.internal", "SOA");
+    check("1.0.0.127.in-addr.arpa", "PTR");
+    check("_web._udp", "SRV");
+    check("web", "A");
+}

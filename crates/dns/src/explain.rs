@@ -69,7 +69,8 @@ pub struct ExplainedCandidate {
 }
 
 /// Explains the answer that a stack like `profile` gets to a question for `name`, which may leave the domain out, of type
-/// `qtype`: SRV or whatever suits the name unless given.
+/// `qtype`. Unless given, that is SRV for services and what looks like one, TXT for `_status`, PTR for reverse names, SOA for
+/// the domain itself, AAAA for hosts with such an address, and A for whatever else.
 ///
 /// # Errors
 /// If `name` or `qtype` cannot be in a question.
@@ -86,7 +87,7 @@ pub fn explain(
             .to_ascii_uppercase()
             .parse::<RecordType>()
             .map_err(|_| format!("{text:?} is no type of record"))?,
-        None => usual_type(&asked),
+        None => usual_type(&name, &asked),
     };
     let part = part(config, &asked, qtype);
     let candidates = part
@@ -122,16 +123,18 @@ fn understand(config: &ZoneConfig, snapshot: &Snapshot, text: &str) -> Result<(N
     Ok((name, asked))
 }
 
-fn usual_type(asked: &Asked) -> RecordType {
+/// What suits what `name` asks for; what has no records is taken for what it looks like.
+fn usual_type(name: &Name, asked: &Asked) -> RecordType {
+    let is_like_srv = name.iter().next().is_some_and(|label| label.starts_with(b"_"));
     match asked {
         Asked::Apex => RecordType::SOA,
         Asked::Srv { .. } | Asked::Service { .. } => RecordType::SRV,
         Asked::Reverse(_) => RecordType::PTR,
         Asked::Status => RecordType::TXT,
         Asked::Host(address) if address.is_ipv6() => RecordType::AAAA,
-        Asked::Node(_) | Asked::Host(_) | Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone => {
-            RecordType::A
-        }
+        Asked::Node(_) | Asked::Host(_) => RecordType::A,
+        Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone if is_like_srv => RecordType::SRV,
+        Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone => RecordType::A,
     }
 }
 
@@ -360,7 +363,7 @@ mod tests {
     #[test]
     fn names_without_a_service_have_no_candidates() {
         check("a passing", "web", None, "A NXDOMAIN: ");
-        check("a passing", "_udp.sip", None, "A NODATA: ");
+        check("a passing", "_udp.sip", None, "SRV NODATA: ");
         check("a passing", "a.n", None, "A NOERROR: ");
     }
 
