@@ -214,7 +214,8 @@ impl<R: Rng> Monitor<R> {
                 if let CheckKind::Ttl { ttl } = check.spec.kind {
                     has_any = true;
                     check.due = now.after(ttl);
-                    cause = check.judge(&Outcome::Good { latency: Duration::ZERO }).or(cause);
+                    let changed = check.judge(&Outcome::Good { latency: Duration::ZERO });
+                    cause = changed.map(|_| "it beat".to_owned()).or(cause);
                 }
             }
             settle(&mut self.outputs, key, watched, wall, cause);
@@ -483,9 +484,11 @@ mod tests {
         let mut monitor = monitor(vec![spec(kind)], None);
         assert!(monitor.beat(Instant::from_millis(4_000), WALL, &key().instance));
         assert_eq!(monitor.health(&key()).expect("is watched").state, HealthState::Passing);
+        assert_eq!(cause(&mut monitor), "it beat");
         assert_eq!(monitor.poll_timeout(), Some(Instant::from_millis(14_000)));
         monitor.handle_timeout(Instant::from_millis(14_000), WALL);
         assert_eq!(monitor.health(&key()).expect("is watched").state, HealthState::Failing);
+        assert_eq!(cause(&mut monitor), "no beat for 10000 ms");
     }
 
     #[test]
@@ -507,6 +510,15 @@ mod tests {
             assert!(at < Instant::from_millis(10_000));
             monitor.handle_timeout(at, WALL);
             while monitor.poll_output().is_some() {}
+        }
+    }
+
+    /// Why the state changed last.
+    fn cause(monitor: &mut Monitor<ChaCha8Rng>) -> String {
+        let last = core::iter::from_fn(|| monitor.poll_output()).last();
+        match last {
+            Some(Output::Changed { cause, .. }) => cause,
+            Some(Output::Probe { .. }) | None => panic!("no change: {last:?}"),
         }
     }
 }
