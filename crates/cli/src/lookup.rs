@@ -71,8 +71,11 @@ fn full_name(text: &str, domain: &str) -> Result<Name, Failure> {
         || text.trim_end_matches('.').ends_with(domain)
         || text.ends_with(".arpa");
     let text = if is_full { text.to_owned() } else { format!("{text}.{domain}") };
-    let mut name = Name::from_ascii(&text)
-        .map_err(|error| Failure::usage(format!("{text:?} is no domain name: {error}")))?;
+    let mut name = Name::from_ascii(&text).map_err(|_| {
+        Failure::usage(format!(
+            "{text:?} is no domain name: labels of 1 to 63 letters, digits, '-' or '_' are allowed, with a dot between two"
+        ))
+    })?;
     name.set_fqdn(true);
     Ok(name)
 }

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::profile::Profile;
 use crate::qname::{self, Asked};
 use crate::selection::{self, Candidate, Filter, Verdict};
-use crate::zone::ZoneConfig;
+use crate::zone::{self, ZoneConfig};
 
 /// Why an answer is what it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -110,7 +110,7 @@ pub fn explain(
 /// The name in full, and what it asks for: as it stands, or below the domain if it is not in there as it stands.
 fn understand(config: &ZoneConfig, snapshot: &Snapshot, text: &str) -> Result<(Name, Asked), String> {
     let is_absolute = text.ends_with('.');
-    let mut name = Name::from_ascii(text).map_err(|error| format!("{text:?} is no domain name: {error}"))?;
+    let mut name = zone::read_name(text)?;
     name.set_fqdn(true);
     let asked = qname::parse(config, snapshot, &name);
     if asked == Asked::OutOfZone

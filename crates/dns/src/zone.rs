@@ -69,9 +69,20 @@ impl ZoneConfig {
     }
 }
 
+/// Reads the name of a domain or of something in it.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn read_name(text: &str) -> Result<Name, String> {
+    Name::from_ascii(text).map_err(|_| {
+        format!(
+            "{text:?} is no domain name: labels of 1 to 63 letters, digits, '-' or '_' are allowed, with a dot between two"
+        )
+    })
+}
+
 fn parse_domain(text: &str) -> Result<Name, String> {
-    let mut domain =
-        Name::from_ascii(text).map_err(|error| format!("domain: {text:?} is no domain name: {error}"))?;
+    let mut domain = read_name(text).map_err(|why| format!("domain: {why}"))?;
     domain.set_fqdn(true);
     let domain = domain.to_lowercase();
     if domain.is_root() {

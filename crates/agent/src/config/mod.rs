@@ -336,6 +336,22 @@ port = 70000
     }
 
     #[test]
+    fn a_refusal_says_what_is_allowed() {
+        let check = |lines: &str, want: &str| {
+            let errors = parse(&format!("{LEAST}[dns]\n{lines}\n")).expect_err(lines);
+            assert_eq!(errors.to_string(), format!("agent.toml:5: dns.{want}"));
+        };
+        let duration = "a duration in quotes, such as \"5s\", is allowed";
+        check("ttl = 5", &format!("ttl: is of type integer: {duration}"));
+        check("negative_ttl = 1.5", &format!("negative_ttl: is of type float: {duration}"));
+        let labels = "labels of 1 to 63 letters, digits, '-' or '_' are allowed, with a dot between two";
+        for domain in ["voip..internal", ".internal", "voip internal", &"a".repeat(64)] {
+            let lines = format!("domain = \"{domain}\"");
+            check(&lines, &format!("domain: \"{domain}\" is no domain name: {labels}"));
+        }
+    }
+
+    #[test]
     fn a_check_is_judged_as_a_whole() {
         let text = format!(
             "{LEAST}[[service]]\nid = \"a\"\nservice = \"limiter\"\n\

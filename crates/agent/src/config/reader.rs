@@ -23,6 +23,8 @@ const FOREIGN_KEYS: [&str; 2] = ["port", "service_"];
 const DUPLICATE: &str = "duplicate key";
 /// A key this many edits away from a known one is taken for a slip.
 const SLIP_EDITS_MAX: usize = 2;
+/// What most fields hold.
+const TEXT: &str = "a text in quotes";
 
 /// A table of the file, or nothing but its name and its variables if the file leaves it out.
 pub(super) struct Table<'a> {
@@ -202,6 +204,17 @@ impl<'a> Reader<'a> {
         self.read_text(&text, &read)
     }
 
+    /// As [`Reader::optional`], for what looks like a number and is none: a duration.
+    pub(super) fn duration<T>(
+        &mut self,
+        table: &Table<'a>,
+        key: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text_called(table, key, "a duration in quotes, such as \"5s\",")?;
+        self.read_text(&text, &read)
+    }
+
     /// As [`Reader::optional`], and reports when it is absent.
     pub(super) fn required<T>(
         &mut self,
@@ -282,11 +295,16 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, table: &Table<'a>, key: &str) -> Option<Text<'a>> {
+        self.text_called(table, key, TEXT)
+    }
+
+    /// The text of `key`; what is none is told that `wanted` is allowed.
+    fn text_called(&mut self, table: &Table<'a>, key: &str, wanted: &str) -> Option<Text<'a>> {
         let path = table.path_of(key);
         if let Some((name, value)) = self.variable(table, key) {
             return Some(Text { value, path, place: Place::Variable(name) });
         }
-        self.text_at(table.value(key)?, path)
+        self.text_at(table.value(key)?, path, wanted)
     }
 
     fn texts(&mut self, table: &Table<'a>, key: &str) -> Option<Vec<Text<'a>>> {
@@ -304,15 +322,15 @@ impl<'a> Reader<'a> {
             return None;
         };
         let items = array.iter().enumerate();
-        Some(items.filter_map(|(index, item)| self.text_at(item, format!("{path}[{index}]"))).collect())
+        Some(items.filter_map(|(index, item)| self.text_at(item, format!("{path}[{index}]"), TEXT)).collect())
     }
 
-    fn text_at(&mut self, value: &'a Spanned<DeValue<'a>>, path: String) -> Option<Text<'a>> {
+    fn text_at(&mut self, value: &'a Spanned<DeValue<'a>>, path: String, wanted: &str) -> Option<Text<'a>> {
         let place = self.place(&value.span());
         match value.get_ref().as_str() {
             Some(text) => Some(Text { value: text, path, place }),
             None => {
-                self.reject_type(place, &path, value.get_ref(), "a text in quotes");
+                self.reject_type(place, &path, value.get_ref(), wanted);
                 None
             }
         }

@@ -114,7 +114,7 @@ fn read_mesh<'a>(reader: &mut Reader<'a>, root: &Table<'a>, addresses: &[IpAddr]
     let listen = reader.optional(&table, "listen", values::socket).unwrap_or_else(|| known(MESH_LISTEN));
     let advertise = read_advertise(reader, &table, listen, addresses);
     let mut duration = |key: &str, knob: &Knob<Duration>| {
-        reader.optional(&table, key, |text| knob.read(text)).unwrap_or(knob.default)
+        reader.duration(&table, key, |text| knob.read(text)).unwrap_or(knob.default)
     };
     let probe_interval = duration("probe_interval", &knob::PROBE_INTERVAL);
     let probe_timeout = duration("probe_timeout", &knob::PROBE_TIMEOUT);
@@ -196,8 +196,8 @@ fn read_dns<'a>(reader: &mut Reader<'a>, root: &Table<'a>) -> Dns {
     let sip = sip.unwrap_or_else(|| known(DEFAULT_SIP_SERVICE));
     let listen = reader.list(&table, "listen", LISTENERS_MAX, values::socket);
     let domain = reader.optional(&table, "domain", |text| values::domain(text, &sip));
-    let ttl = reader.optional(&table, "ttl", |text| knob::TTL.read_seconds(text));
-    let negative_ttl = reader.optional(&table, "negative_ttl", |text| knob::NEGATIVE_TTL.read_seconds(text));
+    let ttl = reader.duration(&table, "ttl", |text| knob::TTL.read_seconds(text));
+    let negative_ttl = reader.duration(&table, "negative_ttl", |text| knob::NEGATIVE_TTL.read_seconds(text));
     let listen = listen.unwrap_or_else(|| vec![known(DNS_LISTEN)]);
     let rate_limit = reader.number(&table, "rate_limit", &knob::RATE_LIMIT.range());
     let rate_burst = reader.number(&table, "rate_burst", &knob::RATE_BURST.range());

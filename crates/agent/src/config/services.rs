@@ -131,16 +131,16 @@ fn read_check<'a>(reader: &mut Reader<'a>, table: &Table<'a>, transport: Option<
     let is_typed = kind.is_some();
     let check = RawCheck {
         kind: kind.unwrap_or_default(),
-        interval: reader.optional(table, "interval", values::any),
-        timeout: reader.optional(table, "timeout", values::any),
+        interval: reader.duration(table, "interval", values::any),
+        timeout: reader.duration(table, "timeout", values::any),
         rise: reader.number(table, "rise", &knob::IN_A_ROW.range()),
         fall: reader.number(table, "fall", &knob::IN_A_ROW.range()),
-        latency_limit: reader.optional(table, "latency_limit", values::any),
+        latency_limit: reader.duration(table, "latency_limit", values::any),
         accept: reader.numbers(table, "accept", CODES_MAX, &SIP_CODES),
         path: reader.optional(table, "path", values::any),
         expect: reader.numbers(table, "expect", CODES_MAX, &HTTP_CODES),
         command: reader.list(table, "command", WORDS_MAX, values::any),
-        ttl: reader.optional(table, "ttl", values::any),
+        ttl: reader.duration(table, "ttl", values::any),
     };
     if !is_typed {
         return None;
