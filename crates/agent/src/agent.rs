@@ -29,7 +29,7 @@ use crate::clock::{Clock, wall_now};
 use crate::config::{Cidr, Config, DeclaredService, Dns, Seed};
 use crate::disk::{self, Remembered, Store, StoreError};
 use crate::dns_guard::Guard;
-use crate::dns_server::{self, DnsHandler, Listen};
+use crate::dns_server::{self, DnsHandler};
 use crate::dns_zone;
 use crate::doctor::{self, Answerer, Caller, Doctor};
 use crate::driver::{self, Calls, Driver, Published, all_stats};
@@ -38,6 +38,7 @@ use crate::followers::Followers;
 use crate::gate::{self, GateStats};
 use crate::http::{self, Api};
 use crate::inherited::Inherited;
+use crate::listen::Listen;
 use crate::mesh::{Doors, Mesh, MeshError};
 use crate::notify;
 use crate::pki::{Authority, Credentials, PkiError, Validity};
@@ -356,8 +357,9 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, Vec<String>> {
         ports.extend(["tcp", "udp"].map(|transport| ("dns.listen", transport, listen)));
     }
     for (index, (setting, transport, listen)) in ports.iter().enumerate() {
-        let earlier =
-            ports[..index].iter().find(|(_, other, there)| other == transport && overlap(*there, *listen));
+        let earlier = ports[..index]
+            .iter()
+            .find(|(_, other, there)| other == transport && there.is_in_the_way_of(*listen));
         if let Some((other, _, there)) = earlier {
             let (addr, taken) = (listen.addr, there.addr);
             problems.push(format!("{setting}: {addr} over {transport} is taken by {other}, {taken}"));
@@ -373,8 +375,11 @@ fn bind_dns(config: &Config, mut inherited: Inherited) -> Result<Vec<dns_server:
             .map_err(|error| StartError::Bind(error.to_string()))?;
         sockets.push(bound);
     }
-    for addr in inherited.left() {
-        tracing::warn!(%addr, "the service manager gave a socket that is not in dns.listen: add it there, or not there");
+    for socket in inherited.left() {
+        tracing::warn!(
+            %socket,
+            "the service manager gave a socket that nobody asks for: add its address to dns.listen, or take it out of the socket unit"
+        );
     }
     Ok(sockets)
 }
@@ -389,17 +394,6 @@ fn zone_config(config: &Config) -> Result<ZoneConfig, StartError> {
 fn dns_guard(dns: &Dns) -> Guard {
     let limits = NonZeroU32::new(dns.rate_limit).zip(NonZeroU32::new(dns.rate_burst));
     Guard::new(allows(&dns.trusted), limits.map(|(rate, burst)| Limits { rate, burst }))
-}
-
-/// Whether one of two sockets is in the way of the other.
-fn overlap(one: Listen, other: Listen) -> bool {
-    let takes = |wide: Listen, other: IpAddr| {
-        let is_of_family = wide.addr.is_ipv6() == other.is_ipv6();
-        wide.addr.ip().is_unspecified() && (is_of_family || (wide.addr.is_ipv6() && !wide.is_v6_only))
-    };
-    let (one_ip, other_ip) = (one.addr.ip(), other.addr.ip());
-    let is_one_port = one.addr.port() == other.addr.port();
-    is_one_port && (one_ip == other_ip || takes(one, other_ip) || takes(other, one_ip))
 }
 
 fn allows(cidrs: &[Cidr]) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
@@ -478,35 +472,5 @@ fn restore_view(
         let rest = admitted.split_off(admitted.len().min(BATCH_STATEMENTS_MAX));
         let statements = core::mem::replace(&mut admitted, rest);
         node.handle(clock.now(), Input::Statements { source: Source::Disk, statements });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcard_addresses_are_in_the_way_of_others() {
-        let check = |one: &str, other: &str, want: bool| {
-            let parse = |text: &str| Listen::from(text.parse::<SocketAddr>().expect("an address and a port"));
-            let [one, other] = [one, other].map(parse);
-            assert_eq!([overlap(one, other), overlap(other, one)], [want; 2], "{one:?} {other:?}");
-        };
-        check("127.0.0.1:53", "127.0.0.1:53", true);
-        check("127.0.0.1:53", "127.0.0.2:53", false);
-        check("0.0.0.0:53", "127.0.0.2:53", true);
-        check("0.0.0.0:53", "127.0.0.2:54", false);
-        check("0.0.0.0:53", "[::1]:53", false);
-        check("[::]:53", "127.0.0.1:53", true);
-        check("[::]:53", "0.0.0.0:53", true);
-    }
-
-    #[test]
-    fn the_wildcard_addresses_of_both_families_can_be_had_together() {
-        let addrs =
-            ["0.0.0.0:53", "[::]:53", "[::1]:54"].map(|text| text.parse().expect("an address and a port"));
-        let all: Vec<Listen> = Listen::all(&addrs).collect();
-        assert_eq!(all.iter().map(|listen| listen.is_v6_only).collect::<Vec<_>>(), [false, true, false]);
-        assert!(!overlap(all[0], all[1]));
     }
 }

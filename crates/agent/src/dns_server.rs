@@ -22,7 +22,6 @@ use ringmesh_dns::urn::mix;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::snapshot::Snapshot;
 use ringmesh_types::time::WallTime;
-use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -31,7 +30,8 @@ use crate::config::Profiles;
 use crate::dns_guard::Guard;
 use crate::dns_tcp::{self, Limits};
 use crate::dns_udp::{self, Workers};
-use crate::inherited::Inherited;
+use crate::inherited::{Given, Inherited};
+use crate::listen::Listen;
 
 pub use crate::dns_udp::workers;
 
@@ -200,9 +200,7 @@ impl DnsHandler {
 
 /// Why DNS cannot be served on an address.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "dns.listen: {addr} cannot be bound over {transport}: {source}. Is another program listening there? Change dns.listen"
-)]
+#[error("dns.listen: {addr} cannot be bound over {transport}: {source}. {}", cure(.in_the_way.as_ref()))]
 pub struct ConfigBindError {
     /// The address.
     pub addr: SocketAddr,
@@ -210,6 +208,17 @@ pub struct ConfigBindError {
     pub transport: &'static str,
     /// What the system says.
     pub source: io::Error,
+    /// The socket of the service manager that has the address, if one has.
+    pub in_the_way: Option<Given>,
+}
+
+fn cure(in_the_way: Option<&Given>) -> String {
+    match in_the_way {
+        Some(given) => format!(
+            "The service manager gave a socket that takes it, {given}: name that address in dns.listen instead, or change the socket unit"
+        ),
+        None => "Is another program listening there? Change dns.listen".to_owned(),
+    }
 }
 
 /// Where requests arrive: one address, both transports (RFC 7766, 5: TCP is not optional).
@@ -219,40 +228,6 @@ pub struct DnsSockets {
     pub addr: SocketAddr,
     udp: dns_udp::Sockets,
     tcp: TcpListener,
-}
-
-/// Where to listen.
-#[derive(Debug, Clone, Copy)]
-pub struct Listen {
-    /// The address; port 0 lets the system choose.
-    pub addr: SocketAddr,
-    /// Whether a wildcard address of IPv6 leaves IPv4 to another socket (`IPV6_V6ONLY`, ipv6(7)).
-    pub is_v6_only: bool,
-}
-
-impl Listen {
-    /// Each of `addrs`. An IPv6 wildcard address takes IPv4 as well, unless IPv4 has an entry of its own.
-    pub fn all(addrs: &[SocketAddr]) -> impl Iterator<Item = Self> {
-        addrs.iter().map(|addr| {
-            let is_beside = |other: &SocketAddr| other.is_ipv4() && other.port() == addr.port();
-            Self { addr: *addr, is_v6_only: addr.is_ipv6() && addrs.iter().any(is_beside) }
-        })
-    }
-
-    /// A socket for it that is not bound yet.
-    pub(crate) fn open(self, kind: Type) -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(self.addr), kind, None)?;
-        if self.addr.is_ipv6() {
-            socket.set_only_v6(self.is_v6_only)?;
-        }
-        Ok(socket)
-    }
-}
-
-impl From<SocketAddr> for Listen {
-    fn from(addr: SocketAddr) -> Self {
-        Self { addr, is_v6_only: false }
-    }
 }
 
 /// Listens at `listen` by UDP, with so many threads, and by TCP, but for what is inherited.
@@ -265,10 +240,14 @@ pub fn bind(
     inherited: &mut Inherited,
 ) -> Result<DnsSockets, ConfigBindError> {
     let addr = listen.addr;
-    let failed = |transport| move |source| ConfigBindError { addr, transport, source };
-    let udp = dns_udp::bind(listen, workers, inherited.udp(addr)).map_err(failed("udp"))?;
+    let (udp, tcp) = (inherited.udp(addr), inherited.tcp(addr));
+    let failed = |transport| {
+        let in_the_way = inherited.in_the_way(listen, transport);
+        move |source| ConfigBindError { addr, transport, source, in_the_way }
+    };
+    let udp = dns_udp::bind(listen, workers, udp).map_err(failed("udp"))?;
     let addr = udp.addr;
-    let tcp = dns_tcp::bind(Listen { addr, ..listen }, inherited.tcp(addr)).map_err(failed("tcp"))?;
+    let tcp = dns_tcp::bind(Listen { addr, ..listen }, tcp).map_err(failed("tcp"))?;
     Ok(DnsSockets { addr, udp, tcp })
 }
 

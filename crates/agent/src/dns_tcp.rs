@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use crate::accepting::{self, Failures};
-use crate::dns_server::{DnsHandler, Listen, increment};
+use crate::dns_server::{DnsHandler, increment};
+use crate::listen::Listen;
 use connection::{Connection, Idleness};
 
 /// Connections that wait to be accepted at most, as of most servers.

@@ -38,7 +38,8 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use socket2::{SockAddr, Socket, Type};
 use tracing::{debug, info};
 
-use crate::dns_server::{DnsHandler, Listen};
+use crate::dns_server::DnsHandler;
+use crate::listen::Listen;
 
 /// Messages in one system call at most.
 const BATCH: usize = 64;

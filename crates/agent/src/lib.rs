@@ -19,6 +19,7 @@ mod followers;
 pub mod gate;
 pub mod http;
 pub mod inherited;
+pub mod listen;
 pub mod mesh;
 mod naming;
 pub mod notify;

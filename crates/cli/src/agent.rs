@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ringmesh_agent::config::{Config, LogFormat, LogLevel};
-use ringmesh_agent::inherited::Inherited;
+use ringmesh_agent::inherited::{ConfigInheritedError, Inherited};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -38,10 +38,8 @@ pub(crate) struct AgentArgs {
 }
 
 /// `inherited` is what the service manager gave us.
-pub(crate) async fn run(args: AgentArgs, inherited: std::io::Result<Inherited>) -> Outcome {
-    let inherited = inherited.map_err(|error| {
-        Failure::refused(format!("LISTEN_FDS: something that was given is no socket of UDP or TCP: {error}"))
-    })?;
+pub(crate) async fn run(args: AgentArgs, inherited: Result<Inherited, ConfigInheritedError>) -> Outcome {
+    let inherited = inherited.map_err(|error| Failure::refused(error.to_string()))?;
     let mut environment = environment();
     if let Some(name) = &args.name {
         environment.insert("RINGMESH_NODE_NAME".to_owned(), name.clone());

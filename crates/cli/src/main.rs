@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use ringmesh_agent::inherited::Inherited;
+use ringmesh_agent::inherited::{ConfigInheritedError, Inherited};
 use ringmesh_types::duration;
 
 /// Something went wrong, and which exit code says so.
@@ -227,7 +227,7 @@ fn say(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
-async fn run(command: Command, inherited: std::io::Result<Inherited>) -> Outcome {
+async fn run(command: Command, inherited: Result<Inherited, ConfigInheritedError>) -> Outcome {
     match command {
         Command::Agent(args) => agent::run(args, inherited).await,
         Command::Demo(args) => demo::run(args).await,

@@ -99,3 +99,46 @@ fn no_question_is_lost_while_the_agent_restarts() {
     let answer = support::dig(addr, &["+tcp", "node-0.n.ringmesh.internal", "A"]);
     assert_eq!(answer, ["127.0.0.1"], "TCP is served on the inherited listener, too");
 }
+
+#[test]
+fn a_given_socket_that_is_in_the_way_or_is_none_is_named() {
+    let folder = Folder::new("in-the-way");
+    let config = Config { seeds: Vec::new(), ..Config::local(32_510, 0) };
+    let ca = authority("test");
+    let (cluster, name) = (config.cluster.parse().expect("a name"), config.name.parse().expect("a name"));
+    let path = config.write(&folder, ca.cert_pem(), &ca.issue(&cluster, &name, lasting()).expect("issues"));
+    let check = |first: Stdio, second: Stdio, want: &str| {
+        let output = Command::new("sh")
+            .args(["-c", LIKE_A_SERVICE_MANAGER, RINGMESH, &path])
+            .stdin(first)
+            .stdout(second)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("sh is there");
+        let says = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && says.contains(want), "{want} should be in {says}");
+    };
+    let (everywhere, own) = (SocketAddr::from(([0; 4], config.dns)), config.dns_addr());
+    let udp = |addr| Stdio::from(OwnedFd::from(UdpSocket::bind(addr).expect("the port is free")));
+    let tcp = |addr| Stdio::from(OwnedFd::from(TcpListener::bind(addr).expect("the port is free")));
+    let gave = "The service manager gave a socket that takes it";
+    check(
+        udp(everywhere),
+        tcp(own),
+        &format!(
+            "dns.listen: {own} cannot be bound over udp: Address already in use (os error 98). {gave}, {everywhere} over udp: "
+        ),
+    );
+    check(
+        udp(own),
+        tcp(everywhere),
+        &format!(
+            "dns.listen: {own} cannot be bound over tcp: Address already in use (os error 98). {gave}, {everywhere} over tcp: "
+        ),
+    );
+    check(
+        udp(own),
+        Stdio::null(),
+        "LISTEN_FDS: socket 2 of those that the service manager gave cannot be used: ",
+    );
+}
