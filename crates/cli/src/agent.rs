@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ringmesh_agent::config::{Config, LogFormat, LogLevel};
 use ringmesh_agent::inherited::{ConfigInheritedError, Inherited};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,9 +19,10 @@ const LINES_MAX: usize = 4_096;
 
 /// How to run an agent.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("how").args(["config", "dev"]).required(true).multiple(true)))]
 pub(crate) struct AgentArgs {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", required_unless_present = "dev")]
+    /// The configuration file; may be left out with --dev.
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Make certificates on the spot, so that an agent runs without any; not for production.
     #[arg(long)]

@@ -92,3 +92,11 @@ fn lookup_and_explain_are_about_the_same_type() {
     check("_web._udp", "SRV");
     check("web", "A");
 }
+
+#[test]
+fn an_agent_that_is_told_nothing_names_both_ways_to_start_it() {
+    let output = Command::new(RINGMESH).arg("agent").output().expect("runs");
+    let complains = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{complains}");
+    assert!(complains.contains("--config <FILE>") && complains.contains("--dev"), "{complains}");
+}
