@@ -349,6 +349,9 @@ pub fn preflight(config: &Config) -> Result<Vec<String>, Vec<String>> {
             Err(error) => problems.push(format!("tls: {error}")),
         }
     }
+    doubts.extend(config.dns.profiles.never_hold().map(|(rule, earlier)| {
+        format!("dns.profiles: {rule} never holds, because {earlier} stands before it: put it first, or leave it out")
+    }));
     let mut ports = vec![
         ("http.listen", "tcp", Listen::from(config.http.listen)),
         ("mesh.listen", "udp", Listen::from(config.mesh.listen)),

@@ -133,15 +133,20 @@ fn log(level: LogLevel, format: LogFormat) -> WorkerGuard {
     guard
 }
 
+fn preflight(config: &Config) -> Result<Vec<String>, Vec<String>> {
+    let mut doubts = ringmesh_agent::agent::preflight(config)?;
+    if config.tls.is_none() {
+        doubts.insert(0, "without [tls]: it runs with --dev only".to_owned());
+    }
+    Ok(doubts)
+}
+
 pub(crate) fn check(files: &[PathBuf]) -> Outcome {
     let environment = environment();
     let mut failures = Vec::new();
     for file in files {
         match read(file, &environment) {
-            Ok(config) => match ringmesh_agent::agent::preflight(&config) {
-                Ok(_) if config.tls.is_none() => {
-                    println!("{}: valid, but without [tls]: it runs with --dev only", file.display());
-                }
+            Ok(config) => match preflight(&config) {
                 Ok(doubts) if doubts.is_empty() => println!("{}: valid", file.display()),
                 Ok(doubts) => println!("{}: valid, but {}", file.display(), doubts.join("; ")),
                 Err(problems) => {

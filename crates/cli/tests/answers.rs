@@ -100,3 +100,17 @@ fn an_agent_that_is_told_nothing_names_both_ways_to_start_it() {
     assert_eq!(output.status.code(), Some(2), "{complains}");
     assert!(complains.contains("--config <FILE>") && complains.contains("--dev"), "{complains}");
 }
+
+#[test]
+fn config_check_doubts_profiles_that_come_too_late() {
+    let folder = Folder::new("late");
+    let text = "[node]\nname = \"a\"\naddresses = [\"192.0.2.1\"]\n[dns]\n\
+                profiles = [\"sofia@10.0.0.0/8\", \"pjsip@10.1.0.0/16\"]\n";
+    let path = folder.write("late.toml", text);
+    let output = Command::new(RINGMESH).args(["config", "check", &path]).output().expect("runs");
+    let says = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{says}");
+    let want = "valid, but without [tls]: it runs with --dev only; \
+                dns.profiles: pjsip@10.1.0.0/16 never holds, because sofia@10.0.0.0/8 stands before it";
+    assert!(says.contains(want), "{says}");
+}

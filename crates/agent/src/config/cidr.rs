@@ -21,6 +21,11 @@ impl Cidr {
     pub fn contains(&self, address: IpAddr) -> bool {
         masked(address.to_canonical(), self.length) == self.network
     }
+
+    /// Whether all addresses of `other` are in the network.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.length <= other.length && self.contains(other.network)
+    }
 }
 
 impl fmt::Display for Cidr {

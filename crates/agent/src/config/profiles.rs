@@ -17,6 +17,16 @@ pub enum Askers {
     Of(SocketAddr),
 }
 
+impl Askers {
+    fn cover(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::In(network), Self::In(other)) => network.covers(other),
+            (Self::Of(listener), Self::Of(other)) => listener == other,
+            (Self::In(_), Self::Of(_)) | (Self::Of(_), Self::In(_)) => false,
+        }
+    }
+}
+
 /// Some askers are such a stack: `kamailio@10.0.0.0/8`, `pjsip@127.0.0.1:53`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -77,6 +87,14 @@ impl Profiles {
         Self { default: self.default, rules }
     }
 
+    /// The rules that never hold, each with the earlier one that is about all its askers.
+    pub fn never_hold(&self) -> impl Iterator<Item = (&Rule, &Rule)> {
+        self.rules.iter().enumerate().filter_map(|(index, rule)| {
+            let earlier = self.rules[..index].iter().find(|earlier| earlier.askers.cover(&rule.askers))?;
+            Some((rule, earlier))
+        })
+    }
+
     /// What somebody at `address` is.
     pub fn of(&self, address: IpAddr) -> Profile {
         let is_about = |rule: &&Rule| match rule.askers {
@@ -109,6 +127,27 @@ mod tests {
         check("127.0.0.1:8600", "10.2.2.3", Profile::Sofia);
         check("127.0.0.1:8600", "127.0.0.1", Profile::Full);
         assert_eq!(profiles.rules.iter().map(ToString::to_string).collect::<Vec<_>>(), texts);
+    }
+
+    #[test]
+    fn rules_that_come_too_late_are_found() {
+        let check = |texts: &[&str], want: &[(&str, &str)]| {
+            let rules = texts.iter().copied().map(rule).collect();
+            let profiles = Profiles { default: Profile::Full, rules };
+            let found = profiles.never_hold().map(|(rule, earlier)| (rule.to_string(), earlier.to_string()));
+            let want = want.iter().map(|(rule, earlier)| ((*rule).to_owned(), (*earlier).to_owned()));
+            assert_eq!(found.collect::<Vec<_>>(), want.collect::<Vec<_>>());
+        };
+        check(&["pjsip@10.1.0.0/16", "sofia@10.0.0.0/8", "kamailio@11.0.0.0/8"], &[]);
+        check(
+            &["sofia@10.0.0.0/8", "pjsip@10.1.0.0/16", "kamailio@10.0.0.0/8"],
+            &[("pjsip@10.1.0.0/16", "sofia@10.0.0.0/8"), ("kamailio@10.0.0.0/8", "sofia@10.0.0.0/8")],
+        );
+        check(&["sofia@0.0.0.0/0", "pjsip@::/0", "pjsip@127.0.0.1:53"], &[]);
+        check(
+            &["sofia@127.0.0.1:53", "pjsip@127.0.0.2:53", "pjsip@127.0.0.1:53"],
+            &[("pjsip@127.0.0.1:53", "sofia@127.0.0.1:53")],
+        );
     }
 
     #[test]
