@@ -71,7 +71,7 @@ pub enum StartError {
 }
 
 /// Starts the agent that `config` describes and runs it until `stop` says so or it leaves. What comes by `reloads` is
-/// taken over as far as it can be while the agent runs.
+/// taken over as far as it can be while the agent runs. `lines_lost` says how many lines of the log nobody took.
 ///
 /// # Errors
 /// If it could not start; what was on disk before is untouched.
@@ -80,6 +80,7 @@ pub async fn run(
     inherited: Inherited,
     stop: watch::Receiver<bool>,
     reloads: mpsc::Receiver<Config>,
+    lines_lost: impl Fn() -> u64 + Send + Sync + 'static,
 ) -> Result<(), StartError> {
     let clock = Clock::start();
     raise_file_limit();
@@ -185,6 +186,7 @@ pub async fn run(
         started: std::time::Instant::now(),
         is_allowed: allows(&config.http.allow),
         requests: AtomicU64::new(0),
+        lines_lost: Box::new(lines_lost),
     });
     let http_task = tokio::spawn(http::serve(http_listener, api, shutdown.clone()));
 

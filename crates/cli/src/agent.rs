@@ -8,7 +8,7 @@ use ringmesh_agent::config::{Config, LogFormat, LogLevel};
 use ringmesh_agent::inherited::{ConfigInheritedError, Inherited};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::signals::{WithParent, stop_requested};
@@ -57,12 +57,13 @@ pub(crate) async fn run(args: AgentArgs, inherited: Result<Inherited, ConfigInhe
             "tls: no certificate is configured: set tls.certificate, tls.key and tls.ca, or run with --dev",
         ));
     }
-    let _logging = log(config.log.level, config.log.format);
+    let (_logging, lines) = log(config.log.level, config.log.format);
+    let lines_lost = move || lines.dropped_lines() as u64;
     let with_parent = if args.exit_with_parent { WithParent::Stop } else { WithParent::GoOn };
     let stop = stop_requested(with_parent).map_err(|error| Failure::refused(format!("signals: {error}")))?;
     let reloads = reloads(args.config.clone(), environment)
         .map_err(|error| Failure::refused(format!("signals: {error}")))?;
-    ringmesh_agent::agent::run(config, inherited, stop, reloads)
+    ringmesh_agent::agent::run(config, inherited, stop, reloads, lines_lost)
         .await
         .map_err(|error| Failure::refused(error.to_string()))
 }
@@ -116,8 +117,8 @@ fn dev_config(environment: &BTreeMap<String, String>) -> Result<Config, Failure>
 }
 
 /// Logs by a thread of its own: whoever reads slowly, or not at all, misses lines and stops nothing. They are written as long
-/// as what is returned lives.
-fn log(level: LogLevel, format: LogFormat) -> WorkerGuard {
+/// as the guard lives; the counter says how many were missed.
+fn log(level: LogLevel, format: LogFormat) -> (WorkerGuard, ErrorCounter) {
     // What strangers send is for the counters: hickory-proto warns of each malformed option.
     let filter = EnvFilter::new(format!("{},hickory_proto=error,quinn=warn", level.as_str()));
     let (writer, guard) = NonBlockingBuilder::default()
@@ -125,12 +126,13 @@ fn log(level: LogLevel, format: LogFormat) -> WorkerGuard {
         .lossy(true)
         .thread_name("log")
         .finish(std::io::stderr());
+    let lines = writer.error_counter();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().init(),
     }
-    guard
+    (guard, lines)
 }
 
 fn preflight(config: &Config) -> Result<Vec<String>, Vec<String>> {

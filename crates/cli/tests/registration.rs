@@ -172,6 +172,17 @@ fn a_log_that_nobody_reads_stops_nothing() {
         let (status, answer) = register(&config, &good(&format!("i{}", number % 20)).to_string());
         assert_eq!(status, 200, "{number}: {answer}");
     }
+    let lost = || {
+        let metrics = http(config.http_addr(), "GET", "/metrics", "").1;
+        let lost = metrics.as_str().and_then(|text| text.split("\nringmesh_log_lines_lost_total ").nth(1));
+        lost.and_then(|rest| rest.lines().next()?.parse::<u64>().ok()).expect("the metric is there")
+    };
+    // Each writes a line and waits for no disk; some 4,000 wait to be written before the first is lost.
+    let hold = || (0..100).for_each(|_| drop(try_http(config.http_addr(), "POST", "/api/v1/hold", "{}")));
+    within(secs(60), "lines are counted as lost", || {
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(hold))));
+        lost() > 0
+    });
 }
 
 #[test]

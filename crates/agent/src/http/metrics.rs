@@ -35,6 +35,8 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
     mesh(&mut page, &api);
     dns(&mut page, &api);
     page.counter("http_requests_total", "HTTP requests.", &api.requests);
+    let help = "Lines of the log that were lost because too many waited to be written.";
+    page.add("log_lines_lost_total", "counter", help, (api.lines_lost)());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0)
 }
 

@@ -58,6 +58,7 @@ pub(crate) struct Api {
     pub(crate) started: std::time::Instant,
     pub(crate) is_allowed: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
     pub(crate) requests: AtomicU64,
+    pub(crate) lines_lost: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// Binds the API's address.
