@@ -90,9 +90,9 @@ pub async fn run(
     let credentials = credentials(&config, &store)?;
     let mut remembered = store.remember(|why| tracing::warn!(why, "a file of an earlier life"))?;
     let epoch = remembered.epoch.next().max(Epoch(wall_now().as_unix_millis()));
-    if let Err(why) = store.write(&Persist::Epoch(epoch)) {
+    if let Err(error) = store.write(&Persist::Epoch(epoch)) {
         tracing::warn!(
-            why,
+            %error,
             "node.data_dir: nothing can be kept there, so the agent goes on without: free space there"
         );
     }
@@ -150,7 +150,7 @@ pub async fn run(
     let (disk_door, wishes) = mpsc::channel(1_024);
     let disk_thread = {
         let urgent = urgent_door.clone();
-        move || disk::run(&store, wishes, &urgent, |why| tracing::warn!(why, "the disk"))
+        move || disk::run(&store, wishes, &urgent)
     };
     let disk_thread = std::thread::Builder::new().name("disk".to_owned()).spawn(disk_thread)?;
 

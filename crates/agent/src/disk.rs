@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -25,6 +26,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::disk_trouble::{News, Trouble};
 
 const MAGIC: &str = "ringmesh 1";
 
@@ -48,6 +51,16 @@ pub enum StoreError {
     /// A file that must not be lost cannot be read or written.
     #[error("{0}: {1}")]
     File(PathBuf, io::Error),
+}
+
+/// A file that could not be written; what was there before is untouched.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct WriteError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
 }
 
 /// How one endpoint did, as it is kept.
@@ -189,16 +202,11 @@ impl Store {
     ///
     /// # Errors
     /// Names the file and why; what was there before is untouched.
-    pub fn write(&self, what: &Persist) -> Result<(), String> {
-        let (name, body) = match what {
-            Persist::Epoch(epoch) => ("epoch", to_json(epoch)?),
-            Persist::Registrations(state) => ("registrations", to_json(state)?),
-            Persist::Health(health) => ("health", to_json(&saved_health(health))?),
-            Persist::View { documents, down } => ("view", view_bytes(down, documents)?),
-            Persist::Peers(peers) => ("peers", to_json(peers)?),
-        };
-        self.replace(name, &wrap_checked(&body))
-            .map_err(|error| format!("{}: {error}", self.folder.join(name).display()))
+    pub fn write(&self, what: &Persist) -> Result<(), WriteError> {
+        let name = name_of(what);
+        body_of(what)
+            .and_then(|body| self.replace(name, &wrap_checked(&body)))
+            .map_err(|source| WriteError { path: self.folder.join(name), source })
     }
 
     /// Writes a file that only this agent's user may read.
@@ -227,8 +235,28 @@ fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)
 }
 
-fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
-    serde_json::to_vec(value).map_err(|error| error.to_string())
+const fn name_of(what: &Persist) -> &'static str {
+    match what {
+        Persist::Epoch(_) => "epoch",
+        Persist::Registrations(_) => "registrations",
+        Persist::Health(_) => "health",
+        Persist::View { .. } => "view",
+        Persist::Peers(_) => "peers",
+    }
+}
+
+fn body_of(what: &Persist) -> io::Result<Vec<u8>> {
+    match what {
+        Persist::Epoch(epoch) => to_json(epoch),
+        Persist::Registrations(state) => to_json(state),
+        Persist::Health(health) => to_json(&saved_health(health)),
+        Persist::View { documents, down } => view_bytes(down, documents),
+        Persist::Peers(peers) => to_json(peers),
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(io::Error::other)
 }
 
 fn saved_health(health: &[(EndpointKey, EndpointHealth)]) -> Vec<SavedHealth> {
@@ -240,11 +268,11 @@ fn saved_health(health: &[(EndpointKey, EndpointHealth)]) -> Vec<SavedHealth> {
     health.iter().map(saved).collect()
 }
 
-fn view_bytes(down: &Vec<NodeId>, documents: &[Arc<Stored>]) -> Result<Vec<u8>, String> {
+fn view_bytes(down: &Vec<NodeId>, documents: &[Arc<Stored>]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    wire::encode_into(&mut bytes, down).map_err(|error| error.to_string())?;
+    wire::encode_into(&mut bytes, down).map_err(io::Error::other)?;
     for stored in documents {
-        wire::encode_into(&mut bytes, &stored.document).map_err(|error| error.to_string())?;
+        wire::encode_into(&mut bytes, &stored.document).map_err(io::Error::other)?;
     }
     Ok(bytes)
 }
@@ -268,18 +296,18 @@ pub(crate) fn run(
     store: &Store,
     mut wishes: mpsc::Receiver<(Option<Ticket>, Persist)>,
     urgent: &mpsc::Sender<Input>,
-    mut warn: impl FnMut(String),
 ) {
+    let mut trouble = Trouble::default();
     while let Some((ticket, what)) = wishes.blocking_recv() {
         let mut last = (ticket, what);
         while let Ok(next) = wishes.try_recv() {
             let is_same_kind = std::mem::discriminant(&next.1) == std::mem::discriminant(&last.1);
             if !is_same_kind {
-                write_one(store, &last, urgent, &mut warn);
+                write_one(store, &last, urgent, &mut trouble);
             }
             last = next;
         }
-        write_one(store, &last, urgent, &mut warn);
+        write_one(store, &last, urgent, &mut trouble);
     }
 }
 
@@ -288,14 +316,34 @@ fn write_one(
     store: &Store,
     (ticket, what): &(Option<Ticket>, Persist),
     urgent: &mpsc::Sender<Input>,
-    warn: &mut impl FnMut(String),
+    trouble: &mut Trouble,
 ) {
     let result = store.write(what);
-    if let Err(why) = &result {
-        warn(why.clone());
-    }
+    tell(trouble, name_of(what), &result);
     if let Some(ticket) = ticket {
+        let result = result.map_err(|error| error.to_string());
         let _ = urgent.blocking_send(Input::Persisted { ticket: *ticket, result });
+    }
+}
+
+fn tell(trouble: &mut Trouble, file: &'static str, result: &Result<(), WriteError>) {
+    let now = Instant::now();
+    match result {
+        Ok(()) => {
+            if let Some(News::WorksAgain) = trouble.on_written(now, file) {
+                tracing::info!("node.data_dir: changes are kept there again");
+            }
+        }
+        Err(WriteError { path, source }) => {
+            if let Some(News::Fails) = trouble.on_failed(now, file, source) {
+                tracing::warn!(
+                    path = %path.display(),
+                    error = %source,
+                    "node.data_dir: changes are not kept there: the agent goes on from memory, and refuses registrations that \
+                     it cannot keep: free space there, or let it write there"
+                );
+            }
+        }
     }
 }
 

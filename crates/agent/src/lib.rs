@@ -7,6 +7,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod disk;
+mod disk_trouble;
 pub mod dns_guard;
 pub mod dns_server;
 mod dns_tcp;

@@ -186,6 +186,27 @@ fn a_log_that_nobody_reads_stops_nothing() {
 }
 
 #[test]
+fn a_disk_that_takes_nothing_is_said_once_with_its_cure_and_once_when_it_does_again() {
+    let (folder, config, _agent) = agent("untaken", 32_520, "");
+    let log = || std::fs::read_to_string(folder.file("node-0.log")).expect("is there");
+    let in_the_way = folder.0.join("node-0.data/registrations.new");
+    std::fs::create_dir(&in_the_way).expect("can be made");
+    for number in 0..5 {
+        let (status, answer) = register(&config, &good(&format!("i{number}")).to_string());
+        assert_eq!(status, 507, "{answer}");
+    }
+    std::fs::remove_dir(&in_the_way).expect("is empty");
+    assert_eq!(register(&config, &good("kept").to_string()).0, 200);
+    within(secs(5), "it is said to work again", || log().contains("changes are kept there again"));
+    let log = log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("changes are not kept there")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    for part in ["WARN", "node-0.data/registrations", "Is a directory", "goes on from memory", "free space"] {
+        assert!(lines[0].contains(part), "{part} should be in {}", lines[0]);
+    }
+}
+
+#[test]
 fn what_is_acknowledged_is_in_the_next_answer_however_many_changes_came_before() {
     if !has("dig") {
         return;
