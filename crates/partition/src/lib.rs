@@ -7,6 +7,7 @@ pub mod difference;
 pub mod heat;
 pub mod map;
 pub mod place;
+pub mod plan;
 pub mod position;
 pub mod sketch;
 pub mod slice;
