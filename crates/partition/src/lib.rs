@@ -11,4 +11,6 @@ pub mod plan;
 pub mod position;
 pub mod sketch;
 pub mod slice;
+#[cfg(test)]
+mod vectors;
 pub mod wire;

@@ -43,16 +43,27 @@ fn score(candidate: &Candidate, start: Position) -> f64 {
     -f64::from(candidate.capacity) / unit.ln()
 }
 
-/// All that may serve, those that want the partition most first. Seats are places in `candidates`.
-pub(crate) fn ranked(candidates: &[Candidate], start: Position) -> Vec<Seat> {
-    let mut ranked: Vec<(f64, NodeId, Seat)> = candidates
-        .iter()
-        .enumerate()
-        .filter(|(_, candidate)| candidate.may_serve())
-        .map(|(place, candidate)| (score(candidate, start), candidate.node, Seat(place as u16)))
-        .collect();
-    ranked.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-    ranked.into_iter().map(|(_, _, seat)| seat).collect()
+/// How much each member that may serve wants a partition. Seats are places among the candidates.
+#[derive(Debug)]
+pub(crate) struct Wishes(Vec<(f64, NodeId, Seat)>);
+
+impl Wishes {
+    pub(crate) fn of(candidates: &[Candidate], start: Position) -> Self {
+        let all = candidates.iter().enumerate().filter(|(_, candidate)| candidate.may_serve());
+        let wish = |(place, candidate): (usize, &Candidate)| {
+            (score(candidate, start), candidate.node, Seat(place as u16))
+        };
+        Self(all.map(wish).collect())
+    }
+
+    /// Of those with the lowest `rank`, who wants it most; nobody has one without.
+    fn best<R: Ord>(&self, rank: impl Fn(Seat) -> Option<R>) -> Option<Seat> {
+        let ranked = self.0.iter().filter_map(|wish| Some((rank(wish.2)?, wish)));
+        let best = ranked.min_by(|(rank, wish), (other_rank, other)| {
+            rank.cmp(other_rank).then(other.0.total_cmp(&wish.0)).then(wish.1.cmp(&other.1))
+        });
+        best.map(|(_, wish)| wish.2)
+    }
 }
 
 /// How many partitions of an owner have which first standby: if an owner dies, none of them should get much of it.
@@ -67,25 +78,27 @@ impl Heirs {
         }
     }
 
-    /// An owner and its standbys, of those that are `ranked`. The first is in another zone than the owner, if anybody is, and
-    /// one that inherits little of this owner yet; the others come as they want it. Counts it.
+    /// An owner and its standbys. The first is in another zone than the owner, if anybody is, and one that inherits little of
+    /// this owner yet; the others are those that want it most. Counts it.
     pub(crate) fn with_standbys(
         &mut self,
         owner: Seat,
-        ranked: &[Seat],
+        wishes: &Wishes,
         candidates: &[Candidate],
         standbys: usize,
     ) -> Seats {
         let mut seats = Seats::of(owner);
         let is_at_home = |seat: Seat| candidates[seat.index()].zone == candidates[owner.index()].zone;
         let inherits = |seat: Seat| self.0.get(&(owner, seat)).copied().unwrap_or_default();
-        let others = ranked.iter().filter(|seat| **seat != owner);
-        let heir = others.min_by_key(|seat| (is_at_home(**seat), inherits(**seat)));
-        for seat in heir.into_iter().chain(ranked) {
-            if seats.standbys().len() >= standbys {
+        while seats.standbys().len() < standbys {
+            let is_first = seats.standbys().is_empty();
+            let rank = |seat| if is_first { (is_at_home(seat), inherits(seat)) } else { (false, 0) };
+            let Some(standby) = wishes.best(|seat| (!seats.all().contains(&seat)).then(|| rank(seat))) else {
+                break;
+            };
+            if !seats.add(standby) {
                 break;
             }
-            seats.add(*seat);
         }
         self.note(&seats);
         seats
@@ -108,10 +121,10 @@ pub fn place(
     };
     let (mut rooms, mut heirs): (Vec<usize>, _) = (candidates.iter().map(room).collect(), Heirs::default());
     let place_one = |start: &Position| {
-        let ranked = ranked(candidates, *start);
-        let owner = *ranked.iter().find(|seat| rooms[seat.index()] > 0)?;
+        let wishes = Wishes::of(candidates, *start);
+        let owner = wishes.best(|seat| (rooms[seat.index()] > 0).then_some(()))?;
         rooms[owner.index()] -= 1;
-        Some(heirs.with_standbys(owner, &ranked, candidates, standbys))
+        Some(heirs.with_standbys(owner, &wishes, candidates, standbys))
     };
     starts.iter().map(place_one).collect()
 }

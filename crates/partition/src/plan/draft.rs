@@ -6,7 +6,7 @@ use ringmesh_types::ids::NodeId;
 
 use crate::heat::Heat;
 use crate::map::{Dedicated, Host, Map, PARTITIONS_MAX, Parts, ROSTER_MAX, Seat, Seats};
-use crate::place::{Candidate, Heirs, ranked};
+use crate::place::{Candidate, Heirs, Wishes};
 use crate::plan::{PlanConfig, PlanError, Step, What};
 use crate::position::Position;
 use crate::slice::Slice;
@@ -47,6 +47,8 @@ pub(super) struct Draft<'a> {
     pub(super) hot: &'a [(Position, f64)],
     /// By seat.
     pub(super) loads: Vec<f64>,
+    /// The partitions that it owns, by seat.
+    pub(super) owned: Vec<BTreeSet<Position>>,
     heirs: Heirs,
     churn: f64,
     steps: Vec<Step>,
@@ -81,6 +83,7 @@ impl<'a> Draft<'a> {
             config,
             map,
             loads: vec![0.0; members.len()],
+            owned: vec![BTreeSet::new(); members.len()],
             members,
             cells: (0..map.partitions()).map(cell).collect(),
             keys: map.parts().dedicated.iter().map(key).collect(),
@@ -89,8 +92,9 @@ impl<'a> Draft<'a> {
             churn: 0.0,
             steps,
         };
-        for cell in draft.cells.values() {
+        for (start, cell) in &draft.cells {
             draft.loads[cell.seats.owner().index()] += cell.cost;
+            draft.owned[cell.seats.owner().index()].insert(*start);
             draft.heirs.note(&cell.seats);
         }
         for key in draft.keys.values() {
@@ -167,10 +171,13 @@ impl<'a> Draft<'a> {
     /// Gives a partition to `to`.
     fn give(&mut self, start: Position, to: Seat) {
         let wanted = self.config.standbys;
-        let seats = self.heirs.with_standbys(to, &ranked(&self.members, start), &self.members, wanted);
+        let wishes = Wishes::of(&self.members, start);
+        let seats = self.heirs.with_standbys(to, &wishes, &self.members, wanted);
         let cell = self.cells.get_mut(&start).expect("is a partition");
         self.loads[cell.seats.owner().index()] -= cell.cost;
         self.loads[to.index()] += cell.cost;
+        self.owned[cell.seats.owner().index()].remove(&start);
+        self.owned[to.index()].insert(start);
         cell.seats = seats;
     }
 
@@ -249,6 +256,7 @@ impl<'a> Draft<'a> {
                 self.churn += share;
             }
             let gone = self.cells.remove(&start).expect("is a partition");
+            self.owned[to.index()].remove(&start);
             let kept = self.cells.get_mut(&into).expect("is a partition");
             kept.cost += gone.cost;
             merged.insert(into);
@@ -269,8 +277,8 @@ impl<'a> Draft<'a> {
         let unit = self.unit();
         let is_drained = |draft: &Self, seat: Seat| !draft.may_serve(seat);
         let hottest = |draft: &Self, stuck: &BTreeSet<Seat>| {
-            let owners: BTreeSet<Seat> = draft.cells.values().map(|cell| cell.seats.owner()).collect();
-            let hot = owners.into_iter().filter(|seat| !stuck.contains(seat));
+            let owners = (0..draft.members.len()).filter(|place| !draft.owned[*place].is_empty());
+            let hot = owners.map(|place| Seat(place as u16)).filter(|seat| !stuck.contains(seat));
             hot.max_by(|one, other| {
                 draft.ratio(*one, unit).total_cmp(&draft.ratio(*other, unit)).then(other.cmp(one))
             })
@@ -311,8 +319,8 @@ impl<'a> Draft<'a> {
         let fair = |seat: Seat| f64::from(self.members[seat.index()].capacity) * unit;
         let over = self.loads[from.index()] - fair(from);
         let room = fair(to) - self.loads[to.index()];
-        let mine = self.cells.iter().filter(|(_, cell)| cell.seats.owner() == from);
-        let may_go = mine.map(|(start, cell)| (*start, cell.cost, self.slice(*start).share()));
+        let mine = self.owned[from.index()].iter();
+        let may_go = mine.map(|start| (*start, self.cells[start].cost, self.slice(*start).share()));
         let may_go: Vec<_> = may_go.filter(|(_, _, share)| self.may_move(*share)).collect();
         let per_share = |(_, cost, share): &(Position, f64, f64)| cost / share;
         let fits = may_go.iter().filter(|(_, cost, _)| is_drained || *cost <= over.min(room));

@@ -35,6 +35,7 @@ impl Draft<'_> {
                 |from: Position, to: Position| Position(from.0.wrapping_add(to.0.wrapping_sub(from.0) / 2));
             self.cells.insert(start, Cell { cost: half, median: middle(start, at), ..cell });
             self.cells.insert(at, Cell { cost: half, median: middle(at, slice.end), ..cell });
+            self.owned[cell.seats.owner().index()].insert(at);
             let why = format!("it has {:.1} times the mean", cell.cost / mean);
             self.step(What::Split { start, at }, 0.0, why);
         }

@@ -228,3 +228,20 @@ fn nobody_can_plan_for_nobody() {
     let service = "limiter".parse().expect("a name");
     assert_eq!(first(service, Strategy::Name, NODE(0), &[], &PlanConfig::default()), Err(PlanError::Nobody));
 }
+
+#[test]
+fn a_large_map_and_a_round_are_small() {
+    let mut all = candidates(1_000);
+    let map = start(&all);
+    all.iter_mut().take(500).for_each(|one| one.capacity = 150);
+    let plan = next(&map, &all, Some(&heat(&map, |_| 1.0))).expect("capacities changed");
+    let difference = Difference::between(&map, &plan.map).expect("comes next");
+    let (whole, round) = (map.to_bytes().len(), difference.to_bytes().len());
+    println!(
+        "{} partitions: {whole} bytes; {} changed: {round} bytes",
+        map.partitions(),
+        difference.partitions()
+    );
+    assert!(whole <= 256 << 10 && round <= 32 << 10, "{whole}, {round}");
+    assert!(difference.partitions() >= 1_600, "{}", difference.partitions());
+}
