@@ -4,6 +4,7 @@
 //! map, of who is there and of what load was reported. Not decided here: who plans, whom to believe, and how maps travel.
 
 pub mod difference;
+pub mod follow;
 pub mod heat;
 pub mod map;
 pub mod place;

@@ -1,9 +1,8 @@
-use std::collections::BTreeSet;
-
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
 use crate::difference::Difference;
+use crate::follow::moved;
 use crate::heat::PartitionHeat;
 use crate::map::{Place, Seat};
 use crate::place::tests::candidates;
@@ -31,21 +30,6 @@ fn next(map: &Map, candidates: &[Candidate], heat: Option<&Heat>) -> Option<Plan
 
 fn owner(map: &Map, at: Position) -> NodeId {
     map.host(map.lookup_at(at).expect("a map with members").seats[0]).node
-}
-
-/// The share of the space whose owner is another one in `after`, but for what `is_excused` lost.
-fn moved(before: &Map, after: &Map, is_excused: impl Fn(NodeId) -> bool) -> f64 {
-    let bounds: BTreeSet<Position> =
-        before.parts().starts.iter().chain(&after.parts().starts).copied().collect();
-    let bounds: Vec<Position> = bounds.into_iter().collect();
-    let owner =
-        |map: &Map, at| map.host(map.parts().seats[map.partition_of(at).expect("is covered")].owner()).node;
-    let share = |(index, at): (usize, &Position)| {
-        let slice = crate::slice::Slice { start: *at, end: bounds[(index + 1) % bounds.len()] };
-        let (was, is) = (owner(before, *at), owner(after, *at));
-        if was == is || is_excused(was) { 0.0 } else { slice.share() }
-    };
-    bounds.iter().enumerate().map(share).sum()
 }
 
 proptest! {
