@@ -10,6 +10,7 @@ pub mod map;
 pub mod place;
 pub mod plan;
 pub mod position;
+pub mod sample;
 pub mod sketch;
 pub mod slice;
 #[cfg(test)]
