@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod follow;
 mod lookup;
+mod progress;
 mod signals;
 mod sim;
 mod table;

@@ -8,8 +8,7 @@ use clap::{Args, value_parser};
 use ringmesh_sim::bench::{BenchOutcome, BenchPlan, bench};
 use serde_json::json;
 
-use super::Form;
-use super::progress::{Progress, bar};
+use crate::progress::{Form, Progress, bar};
 use crate::table::print_line;
 use crate::{Failure, Outcome, parse_duration};
 

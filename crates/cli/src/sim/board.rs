@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::time::Instant;
 
-use super::progress::bar;
 use super::speed;
+use crate::progress::bar;
 
 /// No play has this number.
 const NONE: usize = usize::MAX;

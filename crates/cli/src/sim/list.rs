@@ -7,7 +7,8 @@ use ringmesh_sim::scenario::Scenario;
 use ringmesh_types::duration;
 use serde_json::{Value, json};
 
-use super::{Form, count, files, is_coloured};
+use super::{count, files, is_coloured};
+use crate::progress::Form;
 use crate::table::{Table, print_line};
 use crate::{Failure, Outcome};
 

@@ -8,7 +8,6 @@ mod files;
 mod interrupt;
 mod list;
 mod pool;
-mod progress;
 mod report_file;
 mod run;
 mod summary;
@@ -48,21 +47,6 @@ pub(crate) fn run(command: SimCommand) -> Outcome {
             swarm::run(&args)
         }
         SimCommand::Bench(args) => bench::run(&args),
-    }
-}
-
-/// For whom the output is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// People.
-    Text,
-    /// Programs.
-    Json,
-}
-
-impl Form {
-    fn of(is_json: bool) -> Self {
-        if is_json { Self::Json } else { Self::Text }
     }
 }
 

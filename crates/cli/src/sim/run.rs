@@ -17,10 +17,10 @@ use super::board::{Board, Label};
 use super::files::{self, ScenarioFile};
 use super::interrupt;
 use super::pool::{self, Ended};
-use super::progress::Progress;
 use super::report_file::ReportFile;
 use super::summary::{Look, Summary};
-use super::{Form, count, is_coloured, jobs_or_cores, speed};
+use super::{count, is_coloured, jobs_or_cores, speed};
+use crate::progress::{Form, Progress};
 use crate::table::print_line;
 use crate::{Failure, Outcome};
 

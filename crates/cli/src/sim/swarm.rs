@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::interrupt;
 use super::pool::{self, Ended};
-use super::progress::{Progress, bar};
-use super::{Form, count, is_coloured, jobs_or_cores, speed, verdict};
+use super::{count, is_coloured, jobs_or_cores, speed, verdict};
+use crate::progress::{Form, Progress, bar};
 use crate::table::print_line;
 use crate::{Failure, Outcome};
 

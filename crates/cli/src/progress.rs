@@ -6,14 +6,28 @@ use std::io::{IsTerminal as _, Write as _, stderr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::Form;
 use crate::table::is_smart_terminal;
 
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 const BAR_WIDTH: usize = 24;
 
+/// For whom the output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// People.
+    Text,
+    /// Programs.
+    Json,
+}
+
+impl Form {
+    pub(crate) fn of(is_json: bool) -> Self {
+        if is_json { Self::Json } else { Self::Text }
+    }
+}
+
 /// The line, drawn again and again by a thread until this is dropped; then it is wiped away.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     screen: Arc<Screen>,
     drawer: Option<JoinHandle<()>>,
 }
@@ -26,7 +40,7 @@ struct Screen {
 
 impl Progress {
     /// Shows what `line` says, if there is a terminal and the output is for people.
-    pub(super) fn start(form: Form, line: impl Fn() -> Option<String> + Send + 'static) -> Self {
+    pub(crate) fn start(form: Form, line: impl Fn() -> Option<String> + Send + 'static) -> Self {
         let screen = Arc::new(Screen { is_over: AtomicBool::new(false), is_drawn: Mutex::new(false) });
         if form == Form::Json || !is_smart_terminal(stderr().is_terminal()) {
             return Self { screen, drawer: None };
@@ -46,7 +60,7 @@ impl Progress {
     }
 
     /// Lets `print` write to the terminal while the line is not there.
-    pub(super) fn step_aside(&self, print: impl FnOnce()) {
+    pub(crate) fn step_aside(&self, print: impl FnOnce()) {
         let mut is_drawn = self.screen.lock();
         wipe(&mut is_drawn);
         print();
@@ -86,7 +100,7 @@ fn wipe(is_drawn: &mut bool) {
 }
 
 /// `[######------]`
-pub(super) fn bar(share: f64) -> String {
+pub(crate) fn bar(share: f64) -> String {
     let filled = (share.clamp(0.0, 1.0) * BAR_WIDTH as f64) as usize;
     format!("[{}{}]", "#".repeat(filled), "-".repeat(BAR_WIDTH - filled))
 }
