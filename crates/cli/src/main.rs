@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod follow;
 mod lookup;
+mod partition;
 mod progress;
 mod signals;
 mod sim;
@@ -186,6 +187,11 @@ enum Command {
         #[command(subcommand)]
         command: sim::SimCommand,
     },
+    /// Partition maps: which field of some records would do as a key.
+    Partition {
+        #[command(subcommand)]
+        command: partition::PartitionCommand,
+    },
     /// Serve an agent's DNS alone over a generated catalogue, for load generators.
     #[command(name = "bench-zone")]
     BenchZone(bench_zone::BenchZoneArgs),
@@ -254,6 +260,7 @@ async fn run(command: Command, inherited: Result<Inherited, ConfigInheritedError
         Command::Doctor(args) => doctor::run(args).await,
         Command::Config { command: ConfigCommand::Check { files } } => agent::check(&files),
         Command::Sim { command } => sim::run(command),
+        Command::Partition { command } => partition::run(command),
         Command::BenchZone(args) => bench_zone::run(args).await,
         Command::Version => {
             println!("ringmesh {}", env!("CARGO_PKG_VERSION"));
