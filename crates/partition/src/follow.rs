@@ -45,7 +45,7 @@ impl Token {
 }
 
 /// What a resource remembers, so that of two owners in a split network it obeys one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Fence(Option<Token>);
 
 /// A grant by somebody who goes by an older map than another one that has been here.
@@ -181,9 +181,9 @@ impl Follower {
         owner(map).filter(|before| now < *until && Some(*before) != owner(self.map()))
     }
 
-    /// A map came. `may_be_lost` says of an author and another member whether that author may hold it Down: because it is Down
-    /// here, too, or because the author itself was Down here, for then the network was split, and who can tell what it saw. What
-    /// such members had may be taken away beside the budget.
+    /// A map came. `may_be_lost` says of an author and another member whether that author may hold, or have held, it Down: because
+    /// it is Down here, too, or was since the map before was taken, for maps come late; or because the author itself is or was,
+    /// for then the network was split, and who can tell what it saw. What such members had may be taken away beside the budget.
     pub fn offer(&mut self, now: Instant, map: Map, may_be_lost: impl Fn(NodeId, NodeId) -> bool) -> Claim {
         let offered = Held::new(map);
         if self.find(&offered.digest).is_some() {
