@@ -11,7 +11,7 @@ use super::stage::Stage;
 use super::watch::{Death, Watch, total};
 use crate::link::HostSet;
 use crate::outcome::{Bound, Failure, Outcome, quantile};
-use crate::scenario::{Expectation, Scenario, That, Who};
+use crate::scenario::{Expectation, Place, Scenario, That, Who};
 
 /// What is known of an expectation while the run goes on.
 #[derive(Debug, Clone, Default)]
@@ -80,11 +80,11 @@ impl Judge {
                         progress.wrong = Some(NOBODY_ASKED.to_owned());
                     }
                 }
-                That::NotServed { who, asked, from, until } => {
+                That::NotServed { who, asked, from, until, place } => {
                     let hosts = stage.resolve(&who);
                     let mut observers = stage.resolve(&asked);
                     observers.retain(|observer| stage.is_asked(*observer) && !hosts.contains(observer));
-                    let server = someone_serves(watch, &observers, &hosts);
+                    let server = someone_serves(watch, &observers, &hosts, place);
                     let is_over = until.is_some_and(|until| at > until);
                     progress.is_checked |=
                         is_within(from, until) && !observers.is_empty() && !hosts.is_empty();
@@ -295,11 +295,19 @@ pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
     None
 }
 
-fn someone_serves(watch: &Watch, observers: &[usize], hosts: &[usize]) -> Option<(usize, usize)> {
+fn someone_serves(
+    watch: &Watch,
+    observers: &[usize],
+    hosts: &[usize],
+    place: Place,
+) -> Option<(usize, usize)> {
     observers.iter().find_map(|observer| {
         let view = &watch.views[*observer];
         let named = hosts.iter().find(|host| {
-            let is_named = view.answers.values().any(|answer| answer.names.contains(*host));
+            let is_named = view.answers.values().any(|answer| match place {
+                Place::First => answer.names.contains(*host),
+                Place::Any => answer.names_at_all.contains(*host),
+            });
             let is_member = view.serving.contains(**host);
             // An agent that stopped in good order, or was drained, stays a member: what counts is what is answered.
             if view.answers.is_empty() { is_member } else { is_named }
@@ -374,8 +382,12 @@ fn conclude_one(
                 wrong,
             )]
         }
-        That::NotServed { who, from, .. } => {
-            let what = format!("{who} not served from");
+        That::NotServed { who, from, place, .. } => {
+            let how = match place {
+                Place::First => "served",
+                Place::Any => "named",
+            };
+            let what = format!("{who} not {how} from");
             vec![(bound(what, progress.measured, from.as_secs_f64(), "s"), wrong)]
         }
         That::Served { who, from, .. } => {

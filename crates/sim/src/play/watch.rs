@@ -36,6 +36,8 @@ pub(crate) struct View {
 pub(crate) struct Answer {
     /// Hosts whose endpoints it names first.
     pub(crate) names: BTreeSet<usize>,
+    /// Hosts whose endpoints it names.
+    pub(crate) names_at_all: BTreeSet<usize>,
     /// Share of look-ups that are answered wrongly.
     pub(crate) wrong: f64,
     /// Whether it names nothing.
@@ -460,7 +462,7 @@ fn answer(stage: &Stage, observer: usize, snapshot: &Snapshot, name: &str) -> An
     let does_any_work =
         truth.iter().any(|served| has_agent(served.host) && stage.does_work(observer, served));
     let nothing =
-        Answer { wrong: if does_any_work { 1.0 } else { 0.0 }, is_empty: true, names: BTreeSet::new() };
+        Answer { wrong: if does_any_work { 1.0 } else { 0.0 }, is_empty: true, ..Answer::default() };
     let Some(service) = snapshot.services.get(name) else {
         return nothing;
     };
@@ -471,6 +473,7 @@ fn answer(stage: &Stage, observer: usize, snapshot: &Snapshot, name: &str) -> An
     let Some(first) = served.iter().map(|((priority, _), _)| *priority).min() else {
         return nothing;
     };
+    let names_at_all = served.iter().filter_map(|(_, addr)| Stage::host_of(*addr)).collect();
     let (mut all, mut wrong, mut names) = (0.0, 0.0, BTreeSet::new());
     for ((_, weight), addr) in served.into_iter().filter(|((priority, _), _)| *priority == first) {
         let weight = f64::from(weight.max(1));
@@ -482,7 +485,7 @@ fn answer(stage: &Stage, observer: usize, snapshot: &Snapshot, name: &str) -> An
             wrong += weight;
         }
     }
-    Answer { names, wrong: if does_any_work { wrong / all } else { 0.0 }, is_empty: false }
+    Answer { names, names_at_all, wrong: if does_any_work { wrong / all } else { 0.0 }, is_empty: false }
 }
 
 /// What all hosts sent so far.

@@ -6,13 +6,14 @@ use super::entry::Entry;
 use super::reader::{Reader, Table};
 use super::stage::Stage;
 use super::values;
-use super::{Expectation, That};
+use super::{Expectation, Place, That};
 
 /// Everything that can be expected.
-const THATS: [&str; 16] = [
+const THATS: [&str; 17] = [
     "converged",
     "delivered",
     "not-served",
+    "not-named",
     "served",
     "seen",
     "never-removed",
@@ -54,11 +55,8 @@ fn that_of_members(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<That> {
     Some(match name {
         "converged" => That::Converged { by: entry.expected_at("by") },
         "delivered" => That::Delivered { by: entry.expected_at("by") },
-        "not-served" => {
-            let (from, until) = read_window(entry);
-            let asked = entry.expected_who_or_all("asked");
-            That::NotServed { who: entry.expected_who("who"), asked, from, until }
-        }
+        "not-served" => read_not_served(entry, Place::First),
+        "not-named" => read_not_served(entry, Place::Any),
         "served" => {
             let (from, until) = read_window(entry);
             That::Served { who: entry.expected_who("who"), from, until }
@@ -86,6 +84,12 @@ fn that_of_figures(entry: &mut Entry<'_, '_, '_>, name: &str) -> Option<That> {
         "traffic" => read_traffic(entry),
         _ => return None,
     })
+}
+
+fn read_not_served(entry: &mut Entry<'_, '_, '_>, place: Place) -> That {
+    let (from, until) = read_window(entry);
+    let asked = entry.expected_who_or_all("asked");
+    That::NotServed { who: entry.expected_who("who"), asked, from, until, place }
 }
 
 /// From when until when something is expected; until the end if that is nothing.

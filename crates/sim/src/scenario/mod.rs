@@ -257,6 +257,15 @@ pub struct Expectation {
     pub line: usize,
 }
 
+/// Where in an answer somebody is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Among those that are to be asked first.
+    First,
+    /// Anywhere, also for when the first do not answer.
+    Any,
+}
+
 /// What can be expected. Times count from the begin; "every observer" is every host that runs, is honest and is not ill.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the sentence above each variant names its fields")]
@@ -265,8 +274,8 @@ pub enum That {
     Converged { by: Duration },
     /// At `by` all documents of live owners are the same everywhere.
     Delivered { by: Duration },
-    /// Between `from` and `until` no observer among `asked` answers with `who` (its instances, or itself).
-    NotServed { who: Who, asked: Who, from: Duration, until: Option<Duration> },
+    /// Between `from` and `until` no observer among `asked` answers with `who` (its instances, or itself) in such a place.
+    NotServed { who: Who, asked: Who, from: Duration, until: Option<Duration>, place: Place },
     /// Between `from` and `until` every observer counts `who` among the serving members.
     Served { who: Who, from: Duration, until: Option<Duration> },
     /// Every observer holds `who` in this state at `at`.

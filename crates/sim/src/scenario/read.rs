@@ -195,7 +195,7 @@ fn names_of(services: &[ServicePlan]) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Direction, Expectation, Fault, Lie, LinkPlan, LinkSpec, Step, That};
+    use crate::scenario::{Direction, Expectation, Fault, Lie, LinkPlan, LinkSpec, Place, Step, That};
 
     /// Eight lines with nothing wrong in them; the last is the service's.
     const LEAST: &str = r#"title = "A VM dies"
@@ -492,7 +492,13 @@ at = "soon"
         let from = Duration::from_secs(16);
         vec![
             expectation(
-                That::NotServed { who: who("@dead"), asked: Who::all(), from, until: None },
+                That::NotServed {
+                    who: who("@dead"),
+                    asked: Who::all(),
+                    from,
+                    until: None,
+                    place: Place::First,
+                },
                 "not-served",
             ),
             expectation(That::Traffic { bytes_per_s: Some(4000.0), messages_per_s: None }, "traffic"),
