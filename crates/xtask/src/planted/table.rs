@@ -374,8 +374,8 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "witnesses-blind",
         breaks: "Who is looked at and does not answer is not accused for it.",
         file: "crates/node/src/accusations.rs",
-        find: "if let Some(subject) = self.contacts.give_up_look(ticket) {",
-        replace: "if let Some(subject) = self.contacts.give_up_look(ticket).filter(|_| false) {",
+        find: "if was_waited_for || !has_answered {",
+        replace: "if was_waited_for && has_answered {",
     },
     Mutation {
         name: "anti-entropy-off",
