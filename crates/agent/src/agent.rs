@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, wall_now};
 use crate::config::{Cidr, Config, DeclaredService, Dns, Seed};
+use crate::descriptors;
 use crate::disk::{self, Remembered, Store, StoreError};
 use crate::dns_guard::Guard;
 use crate::dns_server::{self, DnsHandler};
@@ -83,7 +84,7 @@ pub async fn run(
     lines_lost: impl Fn() -> u64 + Send + Sync + 'static,
 ) -> Result<(), StartError> {
     let clock = Clock::start();
-    raise_file_limit();
+    let shares = descriptors::shares(descriptors::raise(), config.dns.listen.len());
     let recorder = Arc::new(Recorder::default());
     let followers = Arc::new(Followers::new(wall_now()));
     let store = Store::open(&config.node.data_dir)?;
@@ -164,7 +165,7 @@ pub async fn run(
     let dns_listen = config.dns.listen.clone();
     let mut dns_tasks = Vec::new();
     for sockets in dns_sockets {
-        dns_tasks.push(tokio::spawn(dns_server::serve(sockets, &dns, shutdown.clone())?));
+        dns_tasks.push(tokio::spawn(dns_server::serve(sockets, &dns, shares.dns, shutdown.clone())?));
     }
     let caller = Caller::new(&mesh, &credentials).map_err(MeshError::Config)?;
     let examined = published.snapshot.clone();
@@ -188,7 +189,7 @@ pub async fn run(
         requests: AtomicU64::new(0),
         lines_lost: Box::new(lines_lost),
     });
-    let http_task = tokio::spawn(http::serve(http_listener, api, shutdown.clone()));
+    let http_task = tokio::spawn(http::serve(http_listener, api, shares.http, shutdown.clone()));
 
     notify::ready(&published);
     tracing::info!(
@@ -235,17 +236,6 @@ pub async fn run(
     let _ = tokio::task::spawn_blocking(move || disk_thread.join()).await;
     tracing::info!(node = %config.node.name, "agent stopped");
     Ok(())
-}
-
-/// As many open files as this process may have: links, connections and probes each take one.
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
 }
 
 /// The certificates that the configuration names, or ones of a CA that this agent makes for itself alone.

@@ -94,7 +94,8 @@ pub fn serve(bench: &BenchZone, shutdown: CancellationToken) -> io::Result<Serve
     let sockets = dns_server::bind(bench.listen.into(), bench.threads, &mut Inherited::default())
         .map_err(io::Error::other)?;
     let addr = sockets.addr;
-    let ended = tokio::spawn(dns_server::serve(sockets, &handler, shutdown)?);
+    let ended =
+        tokio::spawn(dns_server::serve(sockets, &handler, crate::dns_tcp::CONNECTIONS_MAX, shutdown)?);
     Ok(Served { addr, zone_bytes, change_takes: took[took.len() / 2], ended })
 }
 

@@ -231,7 +231,10 @@ mod tests {
         let sockets = dns_server::bind(ANY.into(), bench.threads, &mut Inherited::default())
             .expect("loopback has a free port");
         let (addr, shutdown) = (sockets.addr, CancellationToken::new());
-        tokio::spawn(dns_server::serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
+        tokio::spawn(
+            dns_server::serve(sockets, &handler, crate::dns_tcp::CONNECTIONS_MAX, shutdown.clone())
+                .expect("threads can be started"),
+        );
         Served { addr, handler, shutdown }
     }
 

@@ -251,20 +251,21 @@ pub fn bind(
     Ok(DnsSockets { addr, udp, tcp })
 }
 
-/// Answers on `sockets` until `shutdown`.
+/// Answers on `sockets` until `shutdown`, over TCP to so many connections at once.
 ///
 /// # Errors
 /// If the system gives no threads; nothing is answered then.
 pub fn serve(
     sockets: DnsSockets,
     handler: &DnsHandler,
+    connections: usize,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let DnsSockets { addr, udp, tcp } = sockets;
     let handler = handler.on(addr);
     let workers = Workers::start(udp, &handler)?;
     Ok(async move {
-        dns_tcp::serve(async move || tcp.accept().await, &handler, Limits::default(), &shutdown).await;
+        dns_tcp::serve(async move || tcp.accept().await, &handler, Limits::of(connections), &shutdown).await;
         if let Err(error) = tokio::task::spawn_blocking(move || workers.stop()).await {
             debug!(%error, "dns over udp did not stop cleanly");
         }
@@ -327,8 +328,10 @@ pub(crate) mod tests {
         let (handler, shutdown) = (handler(|_| true), CancellationToken::new());
         let sockets = bind(ANY.into(), 3, &mut Inherited::default()).expect("loopback has a free port");
         let addr = sockets.addr;
-        let serving =
-            tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
+        let serving = tokio::spawn(
+            serve(sockets, &handler, dns_tcp::CONNECTIONS_MAX, shutdown.clone())
+                .expect("threads can be started"),
+        );
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("loopback has a free port");
         socket.connect(addr).await.expect("loopback is there");
         let usual = question("nosuch.m.test.", RecordType::SRV);
@@ -382,7 +385,10 @@ pub(crate) mod tests {
         let (handler, shutdown) = (handler(move |_| is_allowed), CancellationToken::new());
         let sockets = bind(listen.into(), 2, &mut Inherited::default()).expect("there is a free port");
         let addr = sockets.addr;
-        tokio::spawn(serve(sockets, &handler, shutdown.clone()).expect("threads can be started"));
+        tokio::spawn(
+            serve(sockets, &handler, dns_tcp::CONNECTIONS_MAX, shutdown.clone())
+                .expect("threads can be started"),
+        );
         (addr, handler, shutdown)
     }
 

@@ -38,6 +38,9 @@ const SOCKET_BUFFER_BYTES: usize = 64 << 10;
 /// How long connections may take to answer what they have received when the agent stops.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
+/// Connections of one listener at once at most.
+pub(crate) const CONNECTIONS_MAX: usize = 256;
+
 /// What one listener grants its askers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -58,10 +61,11 @@ pub(crate) struct Limits {
     write_within: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// The defaults, with so many connections at once.
+    pub(crate) fn of(connections: usize) -> Self {
         Self {
-            connections: 256,
+            connections,
             connections_per_source: 16,
             is_exempt: IpAddr::is_loopback,
             idle: Duration::from_secs(10),

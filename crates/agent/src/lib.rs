@@ -6,6 +6,7 @@ pub mod bench_zone;
 pub mod client;
 pub mod clock;
 pub mod config;
+mod descriptors;
 pub mod disk;
 mod disk_trouble;
 pub mod dns_guard;

@@ -162,7 +162,8 @@ impl Contacts {
 
     /// Whether we have hardly come, or our catalogue is still on its way: that nobody answers us says little yet.
     pub(crate) fn has_just_come(&self, now: Instant) -> bool {
-        self.joined.is_some_and(|at| now.since(at) < SETTLES_FOR) || self.pages_under_way() > 0
+        let has_come = self.joined.is_some_and(|at| now.since(at) < SETTLES_FOR);
+        has_come || (self.is_newcomer(now) && self.pages_under_way() > 0)
     }
 
     fn contacts_under_way(&self) -> usize {

@@ -189,7 +189,7 @@ async fn rfc_9210_4_2_a_source_has_so_many_connections_and_no_more() {
 
 #[tokio::test]
 async fn loopback_has_as_many_connections_as_there_are() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(Limits::of(CONNECTIONS_MAX));
     let mut clients = Vec::new();
     for _ in 0..40 {
         let mut client = server.connect(A).await;

@@ -3,6 +3,7 @@
 //!
 //! Reads are for whom `http.allow` allows; writes come from this VM only, and never from a web page.
 
+mod connections;
 mod error;
 mod metrics;
 mod read;
@@ -26,8 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::limits::HTTP_BODY_BYTES_MAX;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ use crate::events::Recorder;
 use crate::followers::Followers;
 use crate::gate::GateStats;
 use crate::mesh::Mesh;
+use connections::{Impatient, Places};
 use error::ApiError;
 
 /// What the handlers work on.
@@ -72,35 +73,45 @@ pub(crate) async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Connections at once at most: more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1_024;
+/// Bytes of a request's head at most.
+const HEAD_BYTES_MAX: usize = 32 << 10;
 /// A client that takes longer to send its request's head is let go.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// And one that takes longer to send the body.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves until `shutdown`.
-pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: CancellationToken) {
-    let router = router(api);
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Serves so many connections at once, until `shutdown`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    api: Arc<Api>,
+    connections_max: usize,
+    shutdown: CancellationToken,
+) {
+    let (is_allowed, router) = (api.is_allowed.clone(), router(api));
+    let places = Places::new(connections_max);
     let (mut connections, mut failures) = (JoinSet::new(), Failures::default());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = places.accept(&listener, &*is_allowed) => accepted,
         };
         match accepted {
-            Ok((stream, from, permit)) => {
+            Ok(None) => failures.end(),
+            Ok(Some((stream, from, place))) => {
                 failures.end();
                 let router = router.clone().layer(Extension(ConnectInfo(from)));
                 connections.spawn(async move {
                     let _ = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(HEAD_WITHIN)
-                        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+                        .max_buf_size(HEAD_BYTES_MAX)
+                        .serve_connection(
+                            TokioIo::new(Impatient::new(stream)),
+                            TowerToHyperService::new(router),
+                        )
                         .await;
-                    drop(permit);
+                    drop(place);
                 });
             }
             Err(error) => {
@@ -110,15 +121,6 @@ pub(crate) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: Cancel
     }
     let ended = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_millis(200), ended).await;
-}
-
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, from) = listener.accept().await?;
-    Ok((stream, from, permit))
 }
 
 fn router(api: Arc<Api>) -> Router {

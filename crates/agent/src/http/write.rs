@@ -93,7 +93,13 @@ pub(super) async fn beat(State(api): State<Arc<Api>>, id: PathText) -> Done {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawDrain {
+    #[serde(default, deserialize_with = "text_if_there")]
     instance: Option<String>,
+}
+
+/// A script whose variable is empty may write null: that is no wish to drain everything.
+fn text_if_there<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(field).map(Some)
 }
 
 fn drain_target(body: Body) -> Result<DrainTarget, ApiError> {
