@@ -28,7 +28,14 @@ pub struct Answer {
 /// # Errors
 /// If nobody answers there, or not in HTTP, within 10 s.
 pub async fn ask(addr: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> io::Result<Answer> {
-    within(TIMEOUT, exchange(addr, method, path, body)).await
+    within(TIMEOUT, exchange(addr, method, path, body)).await.map_err(|error| {
+        // The request may wait in the agent's queue, and counts whoever waits for the answer.
+        if error.kind() == io::ErrorKind::TimedOut && method != "GET" {
+            io::Error::new(error.kind(), format!("{error}; what was asked for may still be done"))
+        } else {
+            error
+        }
+    })
 }
 
 /// Asks for what takes the agent up to `limit`; `path` is percent-encoded already.

@@ -4,6 +4,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
@@ -21,6 +22,9 @@ const REPLY_BYTES_MAX: usize = 64 << 10;
 /// A request over UDP is sent again after this time, then twice as long, and so on (RFC 3261, 17.1.2.2: T1).
 const T1: Duration = Duration::from_millis(250);
 
+/// While checks cannot be made, that is said once in this time.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
 /// Probes `endpoint` as `spec` says. `token` must differ between probes.
 pub async fn probe(endpoint: &Endpoint, spec: &CheckSpec, token: u64) -> Outcome {
     let begun = Instant::now();
@@ -30,11 +34,21 @@ pub async fn probe(endpoint: &Endpoint, spec: &CheckSpec, token: u64) -> Outcome
         Ok(Ok(Answer::Overloaded(detail))) => Outcome::Overloaded { detail },
         Ok(Ok(Answer::Bad(detail))) => Outcome::Bad { detail },
         Ok(Err(error)) if is_our_own(&error) => {
-            tracing::warn!(%endpoint, %error, "a check could not be made: its state is kept");
+            say_untried(endpoint, &error);
             Outcome::Untried { detail: error.to_string() }
         }
         Ok(Err(error)) => Outcome::Bad { detail: format!("{endpoint}: {error}") },
         Err(_) => Outcome::Bad { detail: format!("no answer within {} ms", spec.timeout.as_millis()) },
+    }
+}
+
+/// Says that a check could not be made, once a minute: when something is short, it is for all of them.
+fn say_untried(endpoint: &Endpoint, error: &io::Error) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_none_or(|at| at.elapsed() >= SAID_EVERY) {
+        *said = Some(Instant::now());
+        tracing::warn!(%endpoint, %error, "checks cannot be made: the last state of what they check is kept");
     }
 }
 

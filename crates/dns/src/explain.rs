@@ -73,7 +73,7 @@ pub struct ExplainedCandidate {
 /// the domain itself, AAAA for hosts with such an address, and A for whatever else.
 ///
 /// # Errors
-/// If `name` or `qtype` cannot be in a question.
+/// If `name` or `qtype` cannot be in a question; which of them, and why.
 pub fn explain(
     config: &ZoneConfig,
     snapshot: &Snapshot,
@@ -81,12 +81,11 @@ pub fn explain(
     qtype: Option<&str>,
     profile: Profile,
 ) -> Result<Explanation, String> {
-    let (name, asked) = understand(config, snapshot, name)?;
+    let (name, asked) = understand(config, snapshot, name).map_err(|why| format!("name: {why}"))?;
     let qtype = match qtype {
-        Some(text) => text
-            .to_ascii_uppercase()
-            .parse::<RecordType>()
-            .map_err(|_| format!("{text:?} is no type of record"))?,
+        Some(text) => text.to_ascii_uppercase().parse::<RecordType>().map_err(|_| {
+            format!("type: {text:?} is no type of record, as SRV, NAPTR, A, AAAA, PTR or TXT")
+        })?,
         None => usual_type(&name, &asked),
     };
     let part = part(config, &asked, qtype);

@@ -53,6 +53,8 @@ pub struct Load {
     pub partitions: usize,
     /// Keys with partitions of their own.
     pub dedicated: usize,
+    /// Hosts that share the one that most share.
+    pub sharers: usize,
     /// Splits on the way.
     pub splits: usize,
 }
@@ -152,6 +154,7 @@ impl Sample {
             max_over_mean: self.max_over_mean(map, hosts),
             partitions: map.partitions(),
             dedicated: map.parts().dedicated.len(),
+            sharers: map.parts().dedicated.iter().map(|key| key.owners.len()).max().unwrap_or_default(),
             splits,
         };
         let before = load(&map, 0);
@@ -273,7 +276,7 @@ mod tests {
         let heavy = sample((0..5_000).map(|key| if key == 0 { 10_000 } else { 5 }));
         let (before, after) = heavy.loads(20, 20).expect("there are keys");
         assert!(before.max_over_mean > 5.0, "{before:?}");
-        assert!(after.max_over_mean < 1.2 && after.dedicated == 1, "{after:?}");
+        assert!(after.max_over_mean < 1.2 && after.dedicated == 1 && after.sharers > 5, "{after:?}");
     }
 
     #[test]

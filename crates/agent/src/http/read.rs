@@ -220,7 +220,7 @@ pub(super) async fn explain(
     };
     explain::explain(&api.zone, &snapshot, &question.name, question.qtype.as_deref(), profile)
         .map(Json)
-        .map_err(|why| ApiError::invalid(format!("name: {why}")))
+        .map_err(ApiError::invalid)
 }
 
 /// Whom to examine.

@@ -140,7 +140,7 @@ impl Field {
         }
         let values = self.sample.distinct();
         if values < VALUES_PER_HOST_MIN * f64::from(hosts) {
-            return Some(format!("{values:.0} values are too few for {hosts} hosts"));
+            return Some(format!("about {values:.0} values are too few for {hosts} hosts"));
         }
         None
     }
@@ -159,6 +159,7 @@ impl Field {
                 "max_over_mean": load.max_over_mean,
                 "partitions": load.partitions,
                 "dedicated": load.dedicated,
+                "sharers": load.sharers,
                 "splits": load.splits,
             })
         };
@@ -213,7 +214,7 @@ fn print(args: &AnalyzeArgs, fields: &[Field], read: &Reading) {
             },
         );
         let empty = format!("{:.1} %", 100.0 * share(field.sample.empty(), field.sample.records()));
-        let values = format!("{:.0}", field.sample.distinct());
+        let values = format!("~{:.0}", field.sample.distinct());
         let good = || match field.is_nearly_unique() {
             true => "would do, but nearly every record has its own",
             false => "would do",
@@ -253,10 +254,14 @@ fn recommendation(args: &AnalyzeArgs, fields: &[Field]) -> String {
     let Some((best, (first, planned))) = best else {
         return "None of these fields would do as a key.".to_owned();
     };
+    let shared = match planned.sharers {
+        0 | 1 => String::new(),
+        hosts => format!(", shared by up to {hosts} hosts"),
+    };
     let own = match planned.dedicated {
         0 => "no key needs a partition of its own".to_owned(),
-        1 => "one key gets a partition of its own".to_owned(),
-        count => format!("{count} keys get partitions of their own"),
+        1 => format!("one key gets a partition of its own{shared}"),
+        count => format!("{count} keys get partitions of their own{shared}"),
     };
     format!(
         "Take {}: the busiest host has {:.2} times the mean by the first map, {:.2} once planned; {own}.",

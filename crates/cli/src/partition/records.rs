@@ -78,6 +78,9 @@ fn read_csv(
             format!("there is no field {field:?}: it has {}", known.join(", "))
         })
     };
+    if let Some(twice) = fields.iter().find(|field| is_twice(&heading, field)) {
+        return Err(format!("the heading has {twice:?} twice: name one of them otherwise"));
+    }
     let columns = fields.iter().map(column).collect::<Result<Vec<usize>, String>>()?;
     let (mut record, mut values, mut read) =
         (csv::ByteRecord::new(), vec![Vec::new(); fields.len()], Reading::default());
@@ -139,6 +142,11 @@ fn heading_of(reader: &mut csv::Reader<impl Read>) -> Result<csv::StringRecord, 
         }
         Err(error) => Err(format!("the heading: {error}")),
     }
+}
+
+/// Whether a field can be told from the others by its name.
+fn is_twice(heading: &csv::StringRecord, field: &str) -> bool {
+    heading.iter().filter(|name| *name == field).count() > 1
 }
 
 /// A value as a key: texts as they are, numbers and truths as they are written, nothing for null.
@@ -285,6 +293,7 @@ mod tests {
             assert!(error.starts_with(want), "{error}");
         };
         check(Format::Csv, "a,b\n1,2\n", "there is no field \"x\": it has a, b");
+        check(Format::Csv, "x,x\n1,2\n", "the heading has \"x\" twice");
         check(Format::Json, "{\"a\":1}\n", "there is no field \"x\" in any");
         check(Format::Csv, &"y".repeat(3 << 20), "the heading: a record is longer");
         let noise = read(Format::Csv, &b"\xff\xfe,b\n1,2\n"[..], &["b".to_owned()], |_| {});
