@@ -207,6 +207,35 @@ fn a_disk_that_takes_nothing_is_said_once_with_its_cure_and_once_when_it_does_ag
 }
 
 #[test]
+fn a_host_whose_disk_takes_nothing_can_be_drained() {
+    if !has("dig") {
+        return;
+    }
+    let (folder, config, _agent) = agent("drained", 32_750, "");
+    for (id, port) in [("one", 5060), ("two", 5061)] {
+        let mut body = good(id);
+        body["endpoints"][0]["port"] = json!(port);
+        assert_eq!(register(&config, &body.to_string()).0, 200);
+    }
+    std::fs::create_dir(folder.0.join("node-0.data/registrations.new")).expect("can be made");
+    let srv = || dig(config.dns_addr(), &[&format!("_sip._udp.sip.{DOMAIN}"), "SRV"]);
+    assert_eq!(srv().len(), 2);
+    let drain = |body: &str| http(config.http_addr(), "POST", "/api/v1/drain", body);
+    let (status, answer) = drain("{\"instance\":\"one\"}");
+    assert_eq!(status, 200, "{answer}");
+    let says = answer["ok"].as_str().expect("a text");
+    assert!(
+        says.contains("instance one is draining") && says.contains("a restart of the agent forgets it"),
+        "{says}"
+    );
+    let left = srv();
+    assert!(left.len() == 1 && left[0].contains(" 5061 "), "{left:?}");
+    assert_eq!(register(&config, &good("three").to_string()).0, 507, "other changes are refused");
+    let (status, answer) = drain("{\"instance\":null}");
+    assert_eq!(status, 400, "{answer}");
+}
+
+#[test]
 fn what_is_acknowledged_is_in_the_next_answer_however_many_changes_came_before() {
     if !has("dig") {
         return;

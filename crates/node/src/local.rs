@@ -45,6 +45,8 @@ struct Pending {
     command: Ticket,
     state: State,
     answer: String,
+    /// What is to be taken out of answers, if that is all that changes.
+    drained: Option<DrainTarget>,
 }
 
 /// Registrations as they count, and changes on their way to disk.
@@ -169,6 +171,17 @@ impl State {
         Ok(())
     }
 
+    /// Takes it out of new answers, if it is registered.
+    fn drain(&mut self, target: DrainTarget) {
+        match target {
+            DrainTarget::Node => self.is_node_draining = true,
+            DrainTarget::Instance(id) if self.registrations.contains_key(&id) => {
+                self.draining.insert(id);
+            }
+            DrainTarget::Instance(_) => {}
+        }
+    }
+
     fn plans(&self) -> Vec<Plan> {
         let mut plans = Vec::new();
         for registration in self.registrations.values() {
@@ -211,6 +224,7 @@ impl Node {
     }
 
     pub(crate) fn on_command(&mut self, now: Instant, ticket: Ticket, command: Command) {
+        let drained = if let Command::Drain(target) = &command { Some(target.clone()) } else { None };
         let result = match command {
             Command::Register { registration, on_conflict } => self.plan_register(&registration, on_conflict),
             Command::Deregister(id) => self.plan_deregister(&id),
@@ -222,7 +236,7 @@ impl Node {
             Command::Forget(name) => return self.on_forget(now, ticket, &name),
         };
         match result {
-            Ok((state, answer)) => self.stage(ticket, state, answer),
+            Ok((state, answer)) => self.stage(ticket, state, answer, drained),
             Err(error) => self.answer(ticket, Err(error)),
         }
     }
@@ -302,7 +316,7 @@ impl Node {
     }
 
     /// Sends a change to disk; it counts when the disk has it.
-    fn stage(&mut self, command: Ticket, state: State, answer: String) {
+    fn stage(&mut self, command: Ticket, state: State, answer: String, drained: Option<DrainTarget>) {
         if self.local.pending.len() >= PENDING_MAX {
             let detail = format!("{PENDING_MAX} changes wait for the disk already: try again later");
             return self.answer(command, Err(error(CommandErrorKind::Disk, detail)));
@@ -310,7 +324,7 @@ impl Node {
         self.local.tickets += 1;
         let disk = Ticket(self.local.tickets);
         let what = Persist::Registrations(state.saved());
-        self.local.pending.push_back(Pending { disk, command, state, answer });
+        self.local.pending.push_back(Pending { disk, command, state, answer, drained });
         self.outputs.push_back(Output::Persist { ticket: Some(disk), what });
     }
 
@@ -348,10 +362,24 @@ impl Node {
                         .push_back(Output::Persist { ticket: Some(Ticket(self.local.tickets)), what });
                 }
                 for lost in lost {
-                    self.answer(lost.command, Err(error(CommandErrorKind::Disk, cause.clone())));
+                    self.answer_lost(lost, &cause);
                 }
+                self.apply_local(now, &BTreeMap::new());
             }
         }
+    }
+
+    /// A change is not on disk, so it does not count. But a host whose disk fails is the very one to be drained: that counts, as
+    /// long as this agent runs.
+    fn answer_lost(&mut self, lost: Pending, cause: &str) {
+        let result = match lost.drained {
+            None => Err(error(CommandErrorKind::Disk, cause)),
+            Some(target) => {
+                self.local.committed.drain(target);
+                Ok(format!("{}; a restart of the agent forgets it, for {cause}", lost.answer))
+            }
+        };
+        self.answer(lost.command, result);
     }
 
     /// Checks and publishes what is registered now.
