@@ -5,7 +5,7 @@
 //! answers, and responses leave in the order of their requests, which section 7 allows. RFC 9210 · 4.2, 4.3 · full:
 //! limits in all and for each source, idle time-outs. No edns-tcp-keepalive (RFC 7828), no TCP Fast Open.
 //!
-//! Invariant: no failed accept ends the loop. Invariant: whoever is owed a response is not cut off to make room.
+//! Invariant: no failed accept ends the loop. Invariant: whoever is owed a response, and takes it, is not cut off to make room.
 //! Invariant: whoever may not ask does not take the place of somebody who may.
 
 mod connection;

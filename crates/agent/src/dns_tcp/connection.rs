@@ -3,6 +3,7 @@
 //!
 //! Invariant: what is held is bounded: a message that is not complete and what came with it, and one write of responses.
 
+use core::pin::pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::io;
@@ -32,6 +33,9 @@ const WRITE_BYTES: usize = 16 << 10;
 const UNANSWERED_MAX: u32 = 8;
 /// How long the peer is waited for after the last response was written to it.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Whoever takes nothing of its responses for so long may be displaced.
+const STALLED_AFTER: Duration = Duration::from_millis(250);
 
 /// Whether a connection is idle, which is: nobody waits for a response on it.
 #[derive(Debug)]
@@ -264,8 +268,21 @@ impl Connection {
         (responses, then)
     }
 
+    /// Who takes nothing for a while keeps others out like one who asks nothing, and is idle as well meanwhile.
     async fn write(&mut self, responses: &[u8]) -> Result<(), End> {
-        match timeout(self.limits.write_within, self.stream.write_all(responses)).await {
+        let mut written = pin!(self.stream.write_all(responses));
+        let result = match timeout(STALLED_AFTER, &mut written).await {
+            Ok(result) => Ok(result),
+            Err(_) => {
+                self.idleness.begin();
+                let result = timeout(self.limits.write_within.saturating_sub(STALLED_AFTER), written).await;
+                if !self.idleness.end() {
+                    return Err(End::Stalled);
+                }
+                result
+            }
+        };
+        match result {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 self.handler().on_unsent(&error);

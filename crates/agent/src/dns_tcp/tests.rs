@@ -240,6 +240,30 @@ async fn rfc_9210_4_2_a_connection_that_is_owed_a_response_is_not_closed_for_ano
 }
 
 #[tokio::test]
+async fn who_does_not_take_its_responses_makes_room_for_another() {
+    let server = Server::start_for(|_| true, Limits { connections: 1, ..PATIENT });
+    let mut silent = server.connect(A).await;
+    // More than the buffers of both sides hold; then its requests are not read any more either.
+    for round in 0..60 {
+        let bytes = requests(round * 1_000..(round + 1) * 1_000);
+        if timeout(STALLS_WITHIN, silent.0.write_all(&bytes)).await.is_err() {
+            break;
+        }
+    }
+    let displaced = async {
+        loop {
+            let mut client = server.connect(A).await;
+            let is_asked = client.0.write_all(&request(1)).await.is_ok();
+            if is_asked && client.0.read_u16().await.is_ok() {
+                break;
+            }
+        }
+    };
+    soon(displaced).await;
+    assert_eq!(server.count(|stats| &stats.connections_displaced), 1);
+}
+
+#[tokio::test]
 async fn who_may_not_ask_takes_no_place_of_who_may() {
     let limits = Limits { connections: 1, is_exempt: |_| false, ..PATIENT };
     let server = Server::start_for(|ip| ip == IpAddr::from(A), limits);
@@ -482,6 +506,9 @@ impl Client {
         !matches!(soon(self.0.read(&mut [0; 1])).await, Ok(1))
     }
 }
+
+/// A write that takes longer than this is not taken.
+const STALLS_WITHIN: Duration = Duration::from_millis(200);
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("it comes in time")
