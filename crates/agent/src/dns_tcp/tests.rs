@@ -243,13 +243,19 @@ async fn rfc_9210_4_2_a_connection_that_is_owed_a_response_is_not_closed_for_ano
 async fn who_does_not_take_its_responses_makes_room_for_another() {
     let server = Server::start_for(|_| true, Limits { connections: 1, ..PATIENT });
     let mut silent = server.connect(A).await;
+    let socket = socket2::SockRef::from(&silent.0);
+    socket.set_recv_buffer_size(4 << 10).expect("can be made small");
+    socket.set_send_buffer_size(4 << 10).expect("can be made small");
+    let mut is_stalled = false;
     // More than the buffers of both sides hold; then its requests are not read any more either.
     for round in 0..60 {
         let bytes = requests(round * 1_000..(round + 1) * 1_000);
-        if timeout(STALLS_WITHIN, silent.0.write_all(&bytes)).await.is_err() {
+        is_stalled = timeout(STALLS_WITHIN, silent.0.write_all(&bytes)).await.is_err();
+        if is_stalled {
             break;
         }
     }
+    assert!(is_stalled, "it is owed more than it takes");
     let displaced = async {
         loop {
             let mut client = server.connect(A).await;
