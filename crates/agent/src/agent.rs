@@ -162,6 +162,7 @@ pub async fn run(
     let dns = DnsHandler::new(snapshot, zone, zone_config.clone(), allowed, guard, profiles, rand::random());
     let (guarded, until) = (dns.clone(), shutdown.clone());
     tokio::spawn(async move { guarded.guard().keep_renewing(until).await });
+    tokio::spawn(dns_server::tell_of_limits(dns.clone(), shutdown.clone()));
     let dns_listen = config.dns.listen.clone();
     let mut dns_tasks = Vec::new();
     for sockets in dns_sockets {
@@ -288,8 +289,14 @@ fn dev_credentials(config: &Config, store: &Store) -> Result<Credentials, StartE
             (Ok(certificate), Ok(key)) => Authority::from_pem(&certificate, &key)?,
             _ => {
                 let made = Authority::generate(&config.node.cluster, now)?;
-                store.keep("dev-ca.pem", made.cert_pem().as_bytes())?;
-                store.keep("dev-ca.key", made.key_pem().as_bytes())?;
+                for (name, text) in [("dev-ca.pem", made.cert_pem()), ("dev-ca.key", &made.key_pem())] {
+                    store.keep(name, text.as_bytes()).map_err(|error| {
+                        StartError::Setting(format!(
+                            "node.data_dir: {} cannot be written: {error}. Free space there, or change it",
+                            path(name).display()
+                        ))
+                    })?;
+                }
                 made
             }
         };

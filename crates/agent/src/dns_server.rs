@@ -8,6 +8,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use ringmesh_types::snapshot::Snapshot;
 use ringmesh_types::time::WallTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::config::Profiles;
 use crate::dns_guard::Guard;
@@ -249,6 +250,26 @@ pub fn bind(
     let addr = udp.addr;
     let tcp = dns_tcp::bind(Listen { addr, ..listen }, tcp).map_err(failed("tcp"))?;
     Ok(DnsSockets { addr, udp, tcp })
+}
+
+/// How often it is said that askers were held to the rate limit.
+const LIMITS_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// Says once a minute how many requests the rate limit kept back, if it did, until `shutdown`.
+pub(crate) async fn tell_of_limits(handler: DnsHandler, shutdown: CancellationToken) {
+    let mut before = 0;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(LIMITS_TOLD_EVERY) => {}
+        }
+        let stats = handler.stats();
+        let now = stats.rate_limited.load(Ordering::Relaxed) + stats.slipped.load(Ordering::Relaxed);
+        if now > before {
+            warn!(requests = now - before, "dns: networks asked faster than dns.rate_limit allows");
+        }
+        before = now;
+    }
 }
 
 /// Answers on `sockets` until `shutdown`, over TCP to so many connections at once.

@@ -243,7 +243,7 @@ async fn rfc_9210_4_2_a_connection_that_is_owed_a_response_is_not_closed_for_ano
 async fn who_does_not_take_its_responses_makes_room_for_another() {
     let server = Server::start_for(|_| true, Limits { connections: 1, ..PATIENT });
     let mut silent = server.connect(A).await;
-    let socket = socket2::SockRef::from(&silent.0);
+    let socket = SockRef::from(&silent.0);
     socket.set_recv_buffer_size(4 << 10).expect("can be made small");
     socket.set_send_buffer_size(4 << 10).expect("can be made small");
     let mut is_stalled = false;
