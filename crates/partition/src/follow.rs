@@ -12,21 +12,19 @@ use std::collections::VecDeque;
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::time::Instant;
 
+use crate::churn::{Churn, MINUTE_MAX};
 use crate::map::{Map, Place};
 use crate::position::Position;
 use crate::slice::Slice;
 
 /// What a round may move: what planners keep within, and a little for a reader that holds somebody Down later than they.
 pub const CHURN_ROUND_MAX: f64 = 0.10;
-/// What may move in a minute.
-pub const CHURN_MINUTE_MAX: f64 = 0.55;
 /// Keys that may become dedicated, or be dedicated no more, in a round.
 pub const DEDICATED_ROUND_MAX: usize = 64;
 /// How long the owner before is named, so that its state can be fetched from it.
 pub const HAND_OVER: Duration = Duration::from_secs(10);
 /// Maps that are held beside the present one: those before it, and those of another author.
 const HELD_MAX: usize = 16;
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// Who may grant: of two the higher one, and a resource that has seen it accepts no lower one any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,8 +140,7 @@ pub struct Follower {
     /// What was followed before, and for how long its owners are named.
     before: Option<(Map, Instant)>,
     held: VecDeque<Held>,
-    /// When how much moved.
-    moves: VecDeque<(Instant, f64)>,
+    churn: Churn,
 }
 
 impl Follower {
@@ -154,7 +151,7 @@ impl Follower {
             taken: now,
             before: None,
             held: VecDeque::new(),
-            moves: VecDeque::new(),
+            churn: Churn::default(),
         }
     }
 
@@ -199,11 +196,11 @@ impl Follower {
             Err(refusal) => return Claim::Refused(refusal),
         };
         if previous == self.present.digest {
-            let allowed = CHURN_MINUTE_MAX - self.moved_lately(now);
+            let allowed = self.churn.left(now, MINUTE_MAX);
             if moved > allowed {
                 return Claim::Refused(PeerClaimError::Churn { moved, allowed: allowed.max(0.0) });
             }
-            self.moves.push_back((now, moved));
+            self.churn.add(now, moved);
             self.follow(now, offered);
             return Claim::Taken;
         }
@@ -214,13 +211,6 @@ impl Follower {
         }
         self.hold(offered);
         Claim::Known
-    }
-
-    fn moved_lately(&mut self, now: Instant) -> f64 {
-        while self.moves.front().is_some_and(|(at, _)| now.since(*at) >= MINUTE) {
-            self.moves.pop_front();
-        }
-        self.moves.iter().map(|(_, moved)| moved).sum()
     }
 
     fn follow(&mut self, now: Instant, offered: Held) {

@@ -3,6 +3,7 @@
 //! Pure: a map is a value that every reader looks up in the same way (`docs/partition-map.md`), and a plan is a function of a
 //! map, of who is there and of what load was reported. Not decided here: who plans, whom to believe, and how maps travel.
 
+pub mod churn;
 pub mod difference;
 pub mod follow;
 pub mod heat;

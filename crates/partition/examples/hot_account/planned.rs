@@ -2,6 +2,7 @@
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use ringmesh_partition::churn::{Churn, MINUTE_PLANNED};
 use ringmesh_partition::heat::{Heat, Meter};
 use ringmesh_partition::map::Map;
 use ringmesh_partition::place::Candidate;
@@ -45,13 +46,14 @@ pub(crate) struct Planned {
     meters: Vec<Meter>,
     positions: Vec<Position>,
     rng: ChaCha8Rng,
+    churn: Churn,
 }
 
 impl Planned {
     pub(crate) fn new(seed: u64) -> Self {
         let meters = (0..HOSTS).map(|_| Meter::new(Instant::START)).collect();
         let rng = ChaCha8Rng::seed_from_u64(!seed);
-        Self { hosts: hosts(), map: first(), meters, positions: positions(), rng }
+        Self { hosts: hosts(), map: first(), meters, positions: positions(), rng, churn: Churn::default() }
     }
 
     fn owner(&self, at: Position) -> u16 {
@@ -83,10 +85,13 @@ impl Owners for Planned {
         let now = Instant::from_millis(1_000 * second);
         let reports = self.meters.iter().map(|meter| meter.report(now, &self.map));
         let heat = Heat::of(reports, &self.map);
-        let planned =
-            plan::plan(&self.map, self.hosts[0].node, &self.hosts, Some(&heat), &PlanConfig::default());
+        let whole = PlanConfig::default();
+        let left = self.churn.left(now, MINUTE_PLANNED).max(0.0);
+        let config = PlanConfig { churn_max: whole.churn_max.min(left), ..whole };
+        let planned = plan::plan(&self.map, self.hosts[0].node, &self.hosts, Some(&heat), &config);
         let Some(planned) = planned.expect("there are hosts") else { return 0.0 };
         let before: Vec<u16> = self.positions.iter().map(|at| self.owner(*at)).collect();
+        self.churn.add(now, planned.churn());
         self.meters.iter_mut().for_each(|meter| meter.follow(&self.map, &planned.map));
         self.map = planned.map;
         let moved =

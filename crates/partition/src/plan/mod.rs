@@ -59,6 +59,14 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+impl Plan {
+    /// The share of the space that moves, but for cover.
+    pub fn churn(&self) -> f64 {
+        let moves = self.steps.iter().filter(|step| !matches!(step.what, What::Cover { .. }));
+        moves.map(|step| step.churn).sum()
+    }
+}
+
 /// Why nothing can be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {

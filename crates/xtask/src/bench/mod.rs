@@ -13,6 +13,7 @@ mod cluster;
 mod counters;
 mod dns;
 mod figures;
+mod map;
 mod ours;
 mod round;
 mod serf;
@@ -93,10 +94,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["gossip", options @ ..] => run_gossip(options),
         ["dns", options @ ..] => dns::run(options),
+        ["map", options @ ..] => map::run(options),
         // What `bench dns` starts of this program.
         ["dns-echo", rest @ ..] => dns::echo::run(rest),
         ["dns-load", rest @ ..] => dns::load::run(rest),
-        _ => bail!("usage: cargo xtask bench gossip | dns [OPTION…]"),
+        _ => bail!("usage: cargo xtask bench gossip | dns | map [OPTION…]"),
     }
 }
 
