@@ -15,6 +15,8 @@ use ringmesh_health::spec::{CheckKind, CheckSpec};
 use ringmesh_types::service::{Endpoint, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
+
+use crate::accepting::is_exhaustion;
 use tokio::time::Instant;
 
 /// Bytes of a reply at most.
@@ -55,9 +57,8 @@ fn say_untried(endpoint: &Endpoint, error: &io::Error) {
 /// Whether this machine is short of something, which says nothing about the endpoint.
 fn is_our_own(error: &io::Error) -> bool {
     use nix::errno::Errno;
-    let ours =
-        [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL, Errno::EAGAIN];
-    error.raw_os_error().is_some_and(|code| ours.contains(&Errno::from_raw(code)))
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    is_exhaustion(error) || matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAGAIN))
 }
 
 enum Answer {

@@ -13,7 +13,7 @@ use ringmesh_types::ids::NodeId;
 use ringmesh_types::time::Instant;
 
 use crate::churn::{Churn, MINUTE_MAX};
-use crate::map::{Map, Place};
+use crate::map::Map;
 use crate::position::Position;
 use crate::slice::Slice;
 
@@ -240,9 +240,8 @@ fn check(before: &Map, after: &Map, is_lost: impl Fn(NodeId) -> bool) -> Result<
     if !old.roster.iter().any(|host| host.node == new.author) {
         return Err(PeerClaimError::Author(new.author));
     }
-    let is_dedicated = |map: &Map, at| map.lookup_at(at).is_some_and(|found| found.place == Place::Dedicated);
-    let gone = old.dedicated.iter().filter(|key| !is_dedicated(after, key.at)).count();
-    let come = new.dedicated.iter().filter(|key| !is_dedicated(before, key.at)).count();
+    let gone = old.dedicated.iter().filter(|key| !after.is_dedicated(key.at)).count();
+    let come = new.dedicated.iter().filter(|key| !before.is_dedicated(key.at)).count();
     if gone + come > DEDICATED_ROUND_MAX {
         return Err(PeerClaimError::Dedicated(gone + come));
     }

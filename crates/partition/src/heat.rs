@@ -144,8 +144,7 @@ impl Meter {
                 self.bins.entry(slice_now.start).or_insert([0.0; BINS])[bin_now] += cost;
             }
         }
-        self.dedicated
-            .retain(|at, _| after.lookup_at(*at).is_some_and(|found| found.place == Place::Dedicated));
+        self.dedicated.retain(|at, _| after.is_dedicated(*at));
     }
 
     /// What it says now. Of partitions that it has given away, too: what it remembers of them and what their new owners
@@ -158,9 +157,7 @@ impl Meter {
             let heat = PartitionHeat { cost: cost * rate, median: median_of(&map.slice(index), bins) };
             (map.slice(index).start == *start && heat.cost > 0.0).then_some((*start, heat))
         });
-        let is_dedicated =
-            |at: Position| map.lookup_at(at).is_some_and(|found| found.place == Place::Dedicated);
-        let hot = self.hot.top().filter(|(at, _)| !is_dedicated(*at));
+        let hot = self.hot.top().filter(|(at, _)| !map.is_dedicated(*at));
         Report {
             measured: now.since(self.begun),
             partitions: partitions.collect(),

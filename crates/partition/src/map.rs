@@ -238,6 +238,11 @@ impl Map {
         Some(Found { at, place: Place::Partition(index), seats: self.0.seats[index].all() })
     }
 
+    /// Whether a position has a partition of its own.
+    pub fn is_dedicated(&self, at: Position) -> bool {
+        self.lookup_at(at).is_some_and(|found| found.place == Place::Dedicated)
+    }
+
     /// The member at a seat of an assignment of this map.
     pub fn host(&self, seat: Seat) -> &Host {
         &self.0.roster[seat.index()]
