@@ -191,6 +191,7 @@ pub(crate) fn snapshot(bench: &BenchZone) -> Result<Snapshot, NameError> {
         members,
         services,
         hosts: Arc::new(hosts),
+        maps: Arc::default(),
         isolated_since: None,
         made: WallTime::default(),
     })

@@ -484,6 +484,7 @@ pub(crate) mod tests {
             members: BTreeMap::from([(local.name.clone(), Arc::clone(&local))]),
             services: BTreeMap::new(),
             hosts: Arc::new(BTreeMap::from([(address, vec![local.name.clone()])])),
+            maps: Arc::default(),
             local,
             isolated_since: None,
             made: WallTime::from_unix_millis(1),

@@ -84,6 +84,7 @@ impl World {
             members: self.members,
             services,
             hosts: Arc::new(hosts),
+            maps: Arc::default(),
             isolated_since: self.is_isolated.then_some(WallTime::from_unix_millis(400)),
             made: WallTime::from_unix_millis(1_000),
         }

@@ -117,6 +117,7 @@ impl ViewBuilder {
             members: self.members_by_name(),
             services: self.services.clone(),
             hosts: self.hosts.clone(),
+            maps: Arc::default(),
             isolated_since: source.isolated_since.map(|at| source.clock.wall(at)),
             made: wall,
         });

@@ -12,6 +12,7 @@ pub mod fields;
 pub mod ids;
 pub mod limits;
 pub mod name;
+pub mod owners;
 pub mod sealed;
 pub mod service;
 pub mod snapshot;

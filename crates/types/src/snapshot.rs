@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::body::EndpointHealth;
 use crate::ids::{Epoch, Identity, NodeId};
 use crate::name::{ClusterName, NodeName, RegionName, ServiceName, ZoneName};
+use crate::owners::KeyOwners;
 use crate::service::Instance;
 use crate::time::WallTime;
 
@@ -168,6 +169,8 @@ pub struct Snapshot {
     pub services: BTreeMap<ServiceName, Arc<ServiceView>>,
     /// Every address that a node or an endpoint has, with the nodes that have it.
     pub hosts: Arc<BTreeMap<IpAddr, Vec<NodeName>>>,
+    /// The maps that spread the keys of services, by service.
+    pub maps: Arc<BTreeMap<ServiceName, Arc<dyn KeyOwners>>>,
     /// Set while the agent hears nobody of those that it knows, and since when: what it says of them is that old.
     pub isolated_since: Option<WallTime>,
     /// When it was made.
