@@ -345,7 +345,13 @@ pub fn bucket(owner: NodeId) -> usize {
 fn says_leave(body: &Body) -> bool {
     match body {
         Body::Node(node) => node.standing == Standing::Left,
-        Body::Trust | Body::Services(_) | Body::Health(_) | Body::Forget(..) | Body::Opaque => false,
+        Body::Trust
+        | Body::Services(_)
+        | Body::Health(_)
+        | Body::Forget(..)
+        | Body::Map(..)
+        | Body::Layout(..)
+        | Body::Opaque => false,
     }
 }
 

@@ -465,7 +465,7 @@ impl Node {
         match &stored.body {
             Body::Node(_) => self.place_self(now, &stored),
             Body::Services(_) | Body::Health(_) => self.view.owner_changed(key.owner),
-            Body::Trust | Body::Forget(..) | Body::Opaque => {}
+            Body::Trust | Body::Forget(..) | Body::Map(..) | Body::Layout(..) | Body::Opaque => {}
         }
     }
 

@@ -187,7 +187,13 @@ impl Node {
         };
         let floor = |stored: &Arc<Stored>| match &stored.body {
             Body::Forget(_, order) => Some(order.floor),
-            Body::Node(_) | Body::Trust | Body::Services(_) | Body::Health(_) | Body::Opaque => None,
+            Body::Node(_)
+            | Body::Trust
+            | Body::Services(_)
+            | Body::Health(_)
+            | Body::Map(..)
+            | Body::Layout(..)
+            | Body::Opaque => None,
         };
         if let Some(order) = self.forget_orders(owner).into_iter().max_by_key(floor) {
             self.echo_to(target, &order);
@@ -230,7 +236,13 @@ impl Node {
                 self.publisher.want(document.key.topic.clone(), Class::Bulk, document.body.to_vec());
                 return;
             }
-            Body::Forget(..) | Body::Services(_) | Body::Health(_) | Body::Trust | Body::Opaque => return,
+            Body::Forget(..)
+            | Body::Services(_)
+            | Body::Health(_)
+            | Body::Trust
+            | Body::Map(..)
+            | Body::Layout(..)
+            | Body::Opaque => return,
         };
         let other = body.identity(me.id, document.version);
         if other.addr != me.addr {
@@ -310,7 +322,7 @@ impl Node {
                 self.view.owner_changed(owner);
             }
             Body::Forget(subject, order) => self.on_forget_order(now, owner, *subject, *order),
-            Body::Trust | Body::Opaque => {}
+            Body::Trust | Body::Map(..) | Body::Layout(..) | Body::Opaque => {}
         }
     }
 
@@ -577,7 +589,12 @@ fn vet_body(
             let bad = endpoints.find(|endpoint| !is_allowed(endpoint.address));
             bad.map_or(Ok(()), |endpoint| Err(outside(endpoint.address)))
         }
-        Body::Trust | Body::Health(_) | Body::Forget(..) | Body::Opaque => Ok(()),
+        Body::Trust
+        | Body::Health(_)
+        | Body::Forget(..)
+        | Body::Map(..)
+        | Body::Layout(..)
+        | Body::Opaque => Ok(()),
     }
 }
 

@@ -273,14 +273,26 @@ fn is_shown(member: &Member) -> bool {
 fn services_body(registry: &Registry, owner: NodeId) -> Option<&ServicesBody> {
     match &registry.find(owner, Topic::SERVICES)?.body {
         Body::Services(body) => Some(body),
-        Body::Node(_) | Body::Trust | Body::Health(_) | Body::Forget(..) | Body::Opaque => None,
+        Body::Node(_)
+        | Body::Trust
+        | Body::Health(_)
+        | Body::Forget(..)
+        | Body::Map(..)
+        | Body::Layout(..)
+        | Body::Opaque => None,
     }
 }
 
 fn health_body(registry: &Registry, owner: NodeId) -> Option<&HealthBody> {
     match &registry.find(owner, Topic::HEALTH)?.body {
         Body::Health(body) => Some(body),
-        Body::Node(_) | Body::Trust | Body::Services(_) | Body::Forget(..) | Body::Opaque => None,
+        Body::Node(_)
+        | Body::Trust
+        | Body::Services(_)
+        | Body::Forget(..)
+        | Body::Map(..)
+        | Body::Layout(..)
+        | Body::Opaque => None,
     }
 }
 

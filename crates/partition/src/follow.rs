@@ -8,12 +8,13 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::time::Instant;
 
 use crate::churn::{Churn, MINUTE_MAX};
-use crate::map::Map;
+use crate::map::{Map, Parts};
 use crate::position::Position;
 use crate::slice::Slice;
 
@@ -23,8 +24,14 @@ pub const CHURN_ROUND_MAX: f64 = 0.10;
 pub const DEDICATED_ROUND_MAX: usize = 64;
 /// How long the owner before is named, so that its state can be fetched from it.
 pub const HAND_OVER: Duration = Duration::from_secs(10);
-/// Maps that are held beside the present one: those before it, and those of another author.
-const HELD_MAX: usize = 16;
+/// Maps that are held beside the present one, at least and at most: those before it, and those of another author.
+const HELD: (usize, usize) = (16, 512);
+/// Partitions of all that are held, about: some ten megabytes.
+const HELD_PARTITIONS_MAX: usize = 512 << 10;
+/// Two firsts of one service, made where nobody knew of the other, come together within this time after one was followed.
+pub const ROOTS_MEET_WITHIN: Duration = Duration::from_secs(600);
+/// What is followed by then has gone through so few generations, or is no first any more.
+const YOUNG: u64 = 64;
 
 /// Who may grant: of two the higher one, and a resource that has seen it accepts no lower one any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +96,9 @@ pub enum PeerClaimError {
     /// Its author may not make maps.
     #[error("its author {0} is not in the roster of the map before")]
     Author(NodeId),
+    /// It is a first map, and another one has been followed for long.
+    #[error("it is a first map by {0}, and another one is followed here")]
+    First(NodeId),
     /// It moves too much.
     #[error("it moves {:.1} % of the space, at most {:.1} % may be", 100.0 * moved, 100.0 * allowed)]
     Churn {
@@ -120,15 +130,15 @@ pub enum Claim {
     Refused(PeerClaimError),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Held {
-    map: Map,
+    map: Arc<Map>,
     digest: [u8; 32],
 }
 
 impl Held {
     fn new(map: Map) -> Self {
-        Self { digest: map.digest(), map }
+        Self { digest: map.digest(), map: Arc::new(map) }
     }
 }
 
@@ -138,26 +148,50 @@ pub struct Follower {
     present: Held,
     taken: Instant,
     /// What was followed before, and for how long its owners are named.
-    before: Option<(Map, Instant)>,
+    before: Option<(Arc<Map>, Instant)>,
     held: VecDeque<Held>,
     churn: Churn,
+    /// Until when another first map may win.
+    is_open_until: Instant,
 }
 
 impl Follower {
     /// Begins with a map that was read from disk, or is the first that came.
     pub fn new(now: Instant, map: Map) -> Self {
+        let is_young = map.parts().generation <= YOUNG;
         Self {
             present: Held::new(map),
             taken: now,
             before: None,
             held: VecDeque::new(),
             churn: Churn::default(),
+            is_open_until: if is_young { now.after(ROOTS_MEET_WITHIN) } else { now },
         }
     }
 
     /// The map that answers come from.
-    pub const fn map(&self) -> &Map {
+    pub fn map(&self) -> &Map {
         &self.present.map
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self) -> Arc<Map> {
+        Arc::clone(&self.present.map)
+    }
+
+    /// Its digest.
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.present.digest
+    }
+
+    /// The map whose owners are named as those before, and until when.
+    pub fn before(&self, now: Instant) -> Option<(Arc<Map>, Instant)> {
+        self.before.clone().filter(|(_, until)| now < *until)
+    }
+
+    /// What may still move within this minute, if planners move `most` in one.
+    pub fn churn_left(&mut self, now: Instant, most: f64) -> f64 {
+        self.churn.left(now, most).max(0.0)
     }
 
     /// Since when.
@@ -168,7 +202,7 @@ impl Follower {
     /// The map with this digest, for whoever wants it.
     pub fn find(&self, digest: &[u8; 32]) -> Option<&Map> {
         let mut all = core::iter::once(&self.present).chain(&self.held);
-        all.find(|held| held.digest == *digest).map(|held| &held.map)
+        all.find(|held| held.digest == *digest).map(|held| &*held.map)
     }
 
     /// The member that owned a position before, as long as it may still have something to hand over.
@@ -187,11 +221,13 @@ impl Follower {
             return Claim::Known;
         }
         let previous = offered.map.parts().previous;
+        if previous == [0; 32] {
+            return self.offer_first(now, offered);
+        }
         let Some(base) = self.find(&previous) else {
             return Claim::Wants(previous);
         };
-        let author = offered.map.parts().author;
-        let moved = match check(base, &offered.map, |lost| may_be_lost(author, lost)) {
+        let moved = match check(base, &offered.map, may_be_lost) {
             Ok(moved) => moved,
             Err(refusal) => return Claim::Refused(refusal),
         };
@@ -204,6 +240,28 @@ impl Follower {
             self.follow(now, offered);
             return Claim::Taken;
         }
+        self.take_higher(now, offered)
+    }
+
+    /// Two sides of a network that was split from the start each made a first map: for a while they come together.
+    fn offer_first(&mut self, now: Instant, offered: Held) -> Claim {
+        let (ours, parts) = (self.present.map.parts(), offered.map.parts());
+        if (&ours.service, ours.strategy) != (&parts.service, parts.strategy) {
+            return Claim::Refused(PeerClaimError::Service);
+        }
+        if parts.generation != 1 {
+            return Claim::Refused(PeerClaimError::Generation { claimed: parts.generation, before: 0 });
+        }
+        if !is_in_roster(parts, parts.author) {
+            return Claim::Refused(PeerClaimError::Author(parts.author));
+        }
+        if now >= self.is_open_until {
+            return Claim::Refused(PeerClaimError::First(parts.author));
+        }
+        self.take_higher(now, offered)
+    }
+
+    fn take_higher(&mut self, now: Instant, offered: Held) -> Claim {
         let (ours, theirs) = (Token::of(self.map()), Token::of(&offered.map));
         if theirs > ours {
             self.follow(now, offered);
@@ -221,15 +279,25 @@ impl Follower {
     }
 
     fn hold(&mut self, map: Held) {
+        let size = map.map.partitions().max(1);
         self.held.push_back(map);
-        if self.held.len() > HELD_MAX {
+        let most = (HELD_PARTITIONS_MAX / size).clamp(HELD.0, HELD.1);
+        while self.held.len() > most {
             self.held.pop_front();
         }
     }
 }
 
+fn is_in_roster(parts: &Parts, node: NodeId) -> bool {
+    parts.roster.iter().any(|host| host.node == node)
+}
+
 /// Whether `after` may come after `before`. Says which share of the space it moves beside what the lost had.
-fn check(before: &Map, after: &Map, is_lost: impl Fn(NodeId) -> bool) -> Result<f64, PeerClaimError> {
+fn check(
+    before: &Map,
+    after: &Map,
+    may_be_lost: impl Fn(NodeId, NodeId) -> bool,
+) -> Result<f64, PeerClaimError> {
     let (old, new) = (before.parts(), after.parts());
     if (&old.service, old.strategy) != (&new.service, new.strategy) {
         return Err(PeerClaimError::Service);
@@ -237,7 +305,8 @@ fn check(before: &Map, after: &Map, is_lost: impl Fn(NodeId) -> bool) -> Result<
     if old.generation.checked_add(1) != Some(new.generation) {
         return Err(PeerClaimError::Generation { claimed: new.generation, before: old.generation });
     }
-    if !old.roster.iter().any(|host| host.node == new.author) {
+    // If all of them are gone somebody else has to go on.
+    if !is_in_roster(old, new.author) && !old.roster.iter().all(|host| may_be_lost(host.node, host.node)) {
         return Err(PeerClaimError::Author(new.author));
     }
     let gone = old.dedicated.iter().filter(|key| !after.is_dedicated(key.at)).count();
@@ -245,7 +314,7 @@ fn check(before: &Map, after: &Map, is_lost: impl Fn(NodeId) -> bool) -> Result<
     if gone + come > DEDICATED_ROUND_MAX {
         return Err(PeerClaimError::Dedicated(gone + come));
     }
-    let moved = moved(before, after, is_lost);
+    let moved = moved(before, after, |lost| may_be_lost(new.author, lost));
     if moved > CHURN_ROUND_MAX {
         return Err(PeerClaimError::Churn { moved, allowed: CHURN_ROUND_MAX });
     }
@@ -274,8 +343,8 @@ pub fn moved(before: &Map, after: &Map, is_excused: impl Fn(NodeId) -> bool) -> 
 mod tests {
     use super::*;
     use crate::heat::{Heat, PartitionHeat};
+    use crate::map::Seats;
     use crate::map::tests::node;
-    use crate::map::{Parts, Seats};
     use crate::place::Candidate;
     use crate::place::tests::candidates;
     use crate::plan::{PlanConfig, first, plan};

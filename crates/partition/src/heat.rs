@@ -7,8 +7,9 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use ringmesh_types::time::Instant;
+use serde::{Deserialize, Serialize};
 
-use crate::map::{Map, PARTITIONS_MAX, Place};
+use crate::map::{DEDICATED_MAX, Map, PARTITIONS_MAX, Place};
 use crate::position::Position;
 use crate::sketch::{HyperLogLog, SpaceSaving};
 use crate::slice::Slice;
@@ -62,12 +63,7 @@ impl Heat {
         let (mut heat, mut hot) = (Self::default(), BTreeMap::new());
         for report in reports.into_iter().map(|report| report.checked(map)) {
             for (start, part) in report.partitions {
-                let sum = heat.partitions.entry(start).or_insert(part);
-                // The middle is that of who saw most of it.
-                if *sum != part {
-                    let median = if part.cost > sum.cost { part.median } else { sum.median };
-                    *sum = PartitionHeat { cost: sum.cost + part.cost, median };
-                }
+                add_heat(&mut heat.partitions, start, part);
             }
             report
                 .dedicated
@@ -75,14 +71,46 @@ impl Heat {
                 .for_each(|(at, cost)| *heat.dedicated.entry(at).or_default() += cost);
             report.hot.into_iter().for_each(|(at, cost)| *hot.entry(at).or_default() += cost);
         }
-        heat.hot = hot.into_iter().collect();
-        heat.hot.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+        heat.hot = by_cost(hot);
         heat
+    }
+
+    /// What is taken to be so where nobody measures: every part of the space costs the same.
+    pub fn even(map: &Map) -> Self {
+        let of = |index: usize| {
+            let slice = map.slice(index);
+            let middle = slice.at((slice.positions() / 2) as u64);
+            (slice.start, PartitionHeat { cost: slice.share(), median: middle })
+        };
+        Self { partitions: (0..map.partitions()).map(of).collect(), ..Self::default() }
+    }
+
+    /// What everything costs together, in cost units a second.
+    pub fn total(&self) -> f64 {
+        self.partitions.values().map(|heat| heat.cost).chain(self.dedicated.values().copied()).sum()
     }
 }
 
+/// The middle of what two report is that of who saw most of it.
+fn add_heat(heat: &mut BTreeMap<Position, PartitionHeat>, start: Position, part: PartitionHeat) {
+    heat.entry(start)
+        .and_modify(|sum| {
+            let median = if part.cost > sum.cost { part.median } else { sum.median };
+            *sum = PartitionHeat { cost: sum.cost + part.cost, median };
+        })
+        .or_insert(part);
+}
+
+/// Keys, those that cost most first.
+fn by_cost(keys: BTreeMap<Position, f64>) -> Vec<(Position, f64)> {
+    let mut keys: Vec<(Position, f64)> = keys.into_iter().collect();
+    keys.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+    keys
+}
+
 /// What a member reports.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawReport", into = "RawReport")]
 pub struct Report {
     /// How long it has measured; less than a few half-lives says little.
     pub measured: Duration,
@@ -94,6 +122,107 @@ pub struct Report {
     pub hot: Vec<(Position, f64)>,
     /// How many different keys there were.
     pub distinct: HyperLogLog,
+}
+
+/// A report as it is written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReport {
+    measured_ms: u64,
+    partitions: Vec<RawPartition>,
+    #[serde(default)]
+    dedicated: Vec<RawKey>,
+    #[serde(default)]
+    hot: Vec<RawKey>,
+    #[serde(default)]
+    distinct: HyperLogLog,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPartition {
+    start: Position,
+    cost: f64,
+    median: Position,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKey {
+    at: Position,
+    cost: f64,
+}
+
+/// Why something is no report.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PeerReportError {
+    /// A cost that cannot be.
+    #[error("{field}[{index}].cost: {cost} is not allowed: 0 to {COST_PER_SECOND_MAX:e}")]
+    Cost {
+        /// Of what.
+        field: &'static str,
+        /// Which one.
+        index: usize,
+        /// What it says.
+        cost: f64,
+    },
+    /// Too many of something.
+    #[error("{field}: has {count}, at most {most} are allowed")]
+    TooMany {
+        /// Of what.
+        field: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many may be.
+        most: usize,
+    },
+}
+
+impl TryFrom<RawReport> for Report {
+    type Error = PeerReportError;
+
+    fn try_from(raw: RawReport) -> Result<Self, PeerReportError> {
+        let is_sane = |cost: f64| (0.0..=COST_PER_SECOND_MAX).contains(&cost);
+        if let Some((index, bad)) = raw.partitions.iter().enumerate().find(|(_, one)| !is_sane(one.cost)) {
+            return Err(PeerReportError::Cost { field: "partitions", index, cost: bad.cost });
+        }
+        for (field, keys, most) in [("dedicated", &raw.dedicated, DEDICATED_MAX), ("hot", &raw.hot, HOT_KEYS)]
+        {
+            if let Some((index, bad)) = keys.iter().enumerate().find(|(_, one)| !is_sane(one.cost)) {
+                return Err(PeerReportError::Cost { field, index, cost: bad.cost });
+            }
+            if keys.len() > most {
+                return Err(PeerReportError::TooMany { field, count: keys.len(), most });
+            }
+        }
+        if raw.partitions.len() > PARTITIONS_MAX {
+            let count = raw.partitions.len();
+            return Err(PeerReportError::TooMany { field: "partitions", count, most: PARTITIONS_MAX });
+        }
+        let partition = |one: RawPartition| (one.start, PartitionHeat { cost: one.cost, median: one.median });
+        Ok(Self {
+            measured: Duration::from_millis(raw.measured_ms),
+            partitions: raw.partitions.into_iter().map(partition).collect(),
+            dedicated: raw.dedicated.into_iter().map(|one| (one.at, one.cost)).collect(),
+            hot: raw.hot.into_iter().map(|one| (one.at, one.cost)).collect(),
+            distinct: raw.distinct,
+        })
+    }
+}
+
+impl From<Report> for RawReport {
+    fn from(report: Report) -> Self {
+        let key = |(at, cost)| RawKey { at, cost };
+        let partition =
+            |(start, heat): (_, PartitionHeat)| RawPartition { start, cost: heat.cost, median: heat.median };
+        Self {
+            measured_ms: u64::try_from(report.measured.as_millis()).unwrap_or(u64::MAX),
+            partitions: report.partitions.into_iter().map(partition).collect(),
+            dedicated: report.dedicated.into_iter().map(key).collect(),
+            hot: report.hot.into_iter().map(key).collect(),
+            distinct: report.distinct,
+        }
+    }
 }
 
 impl Meter {
@@ -118,7 +247,7 @@ impl Meter {
         self.distinct.add(at);
         match found.place {
             Place::Dedicated => {
-                if self.dedicated.len() < crate::map::DEDICATED_MAX || self.dedicated.contains_key(&at) {
+                if self.dedicated.len() < DEDICATED_MAX || self.dedicated.contains_key(&at) {
                     *self.dedicated.entry(at).or_default() += cost;
                 }
             }
@@ -222,6 +351,25 @@ fn median_of(slice: &Slice, bins: &[f64; BINS]) -> Position {
 }
 
 impl Report {
+    /// What it says that everything costs together, in cost units a second.
+    pub fn total(&self) -> f64 {
+        self.partitions.values().map(|heat| heat.cost).chain(self.dedicated.values().copied()).sum()
+    }
+
+    /// What several report that serve together.
+    pub fn add(&mut self, other: Self) {
+        self.measured = self.measured.min(other.measured);
+        for (start, part) in other.partitions {
+            add_heat(&mut self.partitions, start, part);
+        }
+        other.dedicated.into_iter().for_each(|(at, cost)| *self.dedicated.entry(at).or_default() += cost);
+        let mut hot: BTreeMap<Position, f64> = self.hot.drain(..).collect();
+        other.hot.into_iter().for_each(|(at, cost)| *hot.entry(at).or_default() += cost);
+        self.hot = by_cost(hot);
+        self.hot.truncate(HOT_KEYS);
+        self.distinct.merge(&other.distinct);
+    }
+
     /// What may be believed of it: nothing negative, absurd or no number; of partitions and keys that are no longer so, nothing.
     pub fn checked(mut self, map: &Map) -> Self {
         let is_sane = |cost: f64| (0.0..=COST_PER_SECOND_MAX).contains(&cost);

@@ -6,6 +6,7 @@
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::name::ServiceName;
 
+use crate::place::score;
 use crate::position::{KeyError, Position, Strategy};
 use crate::slice::Slice;
 
@@ -236,6 +237,17 @@ impl Map {
         }
         let index = self.partition_of(at)?;
         Some(Found { at, place: Place::Partition(index), seats: self.0.seats[index].all() })
+    }
+
+    /// Who serves what lies at a position if nobody whom the map names for it is there: of those that are live the one that wants
+    /// it most, so that every reader that sees the same members names the same.
+    pub fn last_resort(&self, at: Position, is_live: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let start = self.partition_of(at).map_or(at, |index| self.0.starts[index]);
+        let live = self.0.roster.iter().filter(|host| host.capacity > 0 && is_live(host.node));
+        let best = live.max_by(|one, other| {
+            score(one, start).total_cmp(&score(other, start)).then(other.node.cmp(&one.node))
+        });
+        best.map(|host| host.node)
     }
 
     /// Whether a position has a partition of its own.

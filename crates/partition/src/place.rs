@@ -12,7 +12,7 @@ use ringmesh_types::ids::NodeId;
 use ringmesh_types::name::ZoneName;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::map::{Seat, Seats};
+use crate::map::{Host, Seat, Seats};
 use crate::position::Position;
 
 /// A member that may serve partitions.
@@ -29,6 +29,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// As the roster of a map has it.
+    pub(crate) const fn host(&self) -> Host {
+        Host { node: self.node, capacity: self.capacity }
+    }
+
     /// Whether it may be given something.
     pub const fn may_serve(&self) -> bool {
         self.is_live && self.capacity > 0
@@ -36,11 +41,11 @@ impl Candidate {
 }
 
 /// How much a member wants the partition that starts at `start`: the highest wins.
-fn score(candidate: &Candidate, start: Position) -> f64 {
-    let hash = xxh3_64_with_seed(candidate.node.as_bytes(), start.0);
+pub(crate) fn score(host: &Host, start: Position) -> f64 {
+    let hash = xxh3_64_with_seed(host.node.as_bytes(), start.0);
     // The middle of one of 2^53 parts between 0 and 1.
     let unit = ((hash >> 11) as f64 + 0.5) / 2_f64.powi(53);
-    -f64::from(candidate.capacity) / unit.ln()
+    -f64::from(host.capacity) / unit.ln()
 }
 
 /// How much each member that may serve wants a partition. Seats are places among the candidates.
@@ -51,7 +56,7 @@ impl Wishes {
     pub(crate) fn of(candidates: &[Candidate], start: Position) -> Self {
         let all = candidates.iter().enumerate().filter(|(_, candidate)| candidate.may_serve());
         let wish = |(place, candidate): (usize, &Candidate)| {
-            (score(candidate, start), candidate.node, Seat(place as u16))
+            (score(&candidate.host(), start), candidate.node, Seat(place as u16))
         };
         Self(all.map(wish).collect())
     }

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::position::Position;
 
 /// The keys that cost most, of a stream of any length. A key that makes up more than one part in so many of the whole as it
@@ -87,8 +89,30 @@ const REGISTER_BITS: u32 = 10;
 const REGISTERS: usize = 1 << REGISTER_BITS;
 
 /// How many different keys there were, 3 % off: 1.04 / sqrt(1,024).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct HyperLogLog(Vec<u8>);
+
+/// Why bytes are no sketch of how many there are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("distinct: must be {REGISTERS} numbers of 0 to 55")]
+pub struct PeerSketchError;
+
+impl TryFrom<Vec<u8>> for HyperLogLog {
+    type Error = PeerSketchError;
+
+    fn try_from(registers: Vec<u8>) -> Result<Self, PeerSketchError> {
+        let is_sketch = registers.len() == REGISTERS
+            && registers.iter().all(|rank| u32::from(*rank) <= 64 - REGISTER_BITS + 1);
+        if is_sketch { Ok(Self(registers)) } else { Err(PeerSketchError) }
+    }
+}
+
+impl From<HyperLogLog> for Vec<u8> {
+    fn from(sketch: HyperLogLog) -> Self {
+        sketch.0
+    }
+}
 
 impl Default for HyperLogLog {
     fn default() -> Self {

@@ -11,7 +11,8 @@ use crate::document::Key;
 use crate::fields::{FieldError, Reader, Writer};
 use crate::ids::{Epoch, Identity, MeshAddr, NodeId, Version};
 use crate::limits;
-use crate::name::{InstanceId, NodeName, RegionName, ZoneName};
+use crate::map_spec::{MapSpec, PINS_MAX};
+use crate::name::{InstanceId, NodeName, RegionName, ServiceName, ZoneName};
 use crate::service::{HealthState, Instance};
 use crate::time::WallTime;
 use crate::wire::WireError;
@@ -279,6 +280,103 @@ impl ForgetBody {
     }
 }
 
+/// The `map/<service>` topic: how the keys of a service are to be spread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapBody {
+    /// What was written.
+    pub spec: MapSpec,
+    /// When it was declared over HTTP, by that agent's clock; nothing if a configuration file declares it.
+    pub declared: Option<WallTime>,
+    /// Whether what was declared over HTTP before counts no more.
+    pub is_withdrawn: bool,
+}
+
+impl MapBody {
+    /// The body as tagged fields.
+    ///
+    /// # Errors
+    /// If a value cannot be represented on the wire.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WireError> {
+        let mut writer = Writer::default();
+        writer.field(1, &self.spec)?.field(2, &self.declared)?.field(3, &self.is_withdrawn)?;
+        Ok(writer.finish())
+    }
+
+    /// Reads and bounds-checks a body.
+    ///
+    /// # Errors
+    /// Names the field that is missing, unreadable or out of bounds.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let reader = Reader::parse(bytes)?;
+        let body = Self {
+            spec: reader.required(1, "spec")?,
+            declared: reader.required(2, "declared")?,
+            is_withdrawn: reader.required(3, "is_withdrawn")?,
+        };
+        if body.spec.pins.len() > PINS_MAX {
+            let count = body.spec.pins.len();
+            return Err(FieldError::Bounds(
+                1,
+                "spec.pins",
+                format!("{count}, at most {PINS_MAX} are allowed"),
+            ));
+        }
+        Ok(body)
+    }
+}
+
+/// The `layout/<service>` topic: one generation of a map, told by its author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutBody {
+    /// The map, or what makes it of the one before: the bytes say which (`docs/partition-map.md`).
+    pub bytes: Vec<u8>,
+    /// When it was made, by the author's clock.
+    pub made: WallTime,
+    /// What was done and why, one line each.
+    pub steps: Vec<String>,
+    /// How many steps there were; more than are told if they were many.
+    pub steps_count: u32,
+}
+
+/// Steps that a generation tells of, at most; each has so many bytes at most.
+pub const STEPS_TOLD_MAX: (usize, usize) = (64, 240);
+
+impl LayoutBody {
+    /// The body as tagged fields.
+    ///
+    /// # Errors
+    /// If a value cannot be represented on the wire.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WireError> {
+        let mut writer = Writer::default();
+        writer
+            .field(1, &self.bytes)?
+            .field(2, &self.made)?
+            .field(3, &self.steps)?
+            .field(4, &self.steps_count)?;
+        Ok(writer.finish())
+    }
+
+    /// Reads and bounds-checks a body.
+    ///
+    /// # Errors
+    /// Names the field that is missing, unreadable or out of bounds.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let reader = Reader::parse(bytes)?;
+        let body = Self {
+            bytes: reader.required(1, "bytes")?,
+            made: reader.required(2, "made")?,
+            steps: reader.required(3, "steps")?,
+            steps_count: reader.required(4, "steps_count")?,
+        };
+        let (lines, most) = STEPS_TOLD_MAX;
+        if body.steps.len() > lines || body.steps.iter().any(|step| step.len() > most) {
+            let why = format!("at most {lines} lines of {most} bytes are allowed");
+            return Err(FieldError::Bounds(3, "steps", why));
+        }
+        Ok(body)
+    }
+}
+
 /// How long others keep serving for a holding member, at most.
 pub const HOLD_MAX: Duration = Duration::from_secs(300);
 
@@ -295,6 +393,10 @@ pub enum Body {
     Health(HealthBody),
     /// Topic `forget/<node>`.
     Forget(NodeId, ForgetBody),
+    /// Topic `map/<service>`.
+    Map(ServiceName, MapBody),
+    /// Topic `layout/<service>`.
+    Layout(ServiceName, LayoutBody),
     /// A topic of another version of this program: kept and forwarded.
     Opaque,
 }
@@ -311,10 +413,17 @@ impl Body {
             Topic::TRUST => Self::Trust,
             Topic::SERVICES => Self::Services(ServicesBody::from_bytes(bytes)?),
             Topic::HEALTH => Self::Health(HealthBody::from_bytes(bytes)?),
-            _ => match key.topic.forgets() {
-                Some(subject) => Self::Forget(subject, ForgetBody::from_bytes(bytes)?),
-                None => Self::Opaque,
-            },
+            _ => {
+                if let Some(subject) = key.topic.forgets() {
+                    Self::Forget(subject, ForgetBody::from_bytes(bytes)?)
+                } else if let Some(service) = key.topic.maps() {
+                    Self::Map(service, MapBody::from_bytes(bytes)?)
+                } else if let Some(service) = key.topic.lays_out() {
+                    Self::Layout(service, LayoutBody::from_bytes(bytes)?)
+                } else {
+                    Self::Opaque
+                }
+            }
         })
     }
 }
@@ -322,6 +431,7 @@ impl Body {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::map_spec::Pin;
     use crate::service::{Endpoint, Transport};
     use proptest::prelude::*;
 
@@ -363,6 +473,16 @@ mod tests {
         assert_eq!(ServicesBody::from_bytes(&services.to_bytes().expect("fits")), Ok(services));
         let trust = TrustBody { chain: vec![vec![1]], document_key: [2; 32], vouched: vec![3] };
         assert_eq!(TrustBody::from_bytes(&trust.to_bytes().expect("fits")), Ok(trust));
+        let spec = MapSpec { pins: vec![Pin { key: "acme".to_owned(), node: None }], ..MapSpec::default() };
+        let map = MapBody { spec, declared: Some(WallTime::from_unix_millis(6)), is_withdrawn: false };
+        assert_eq!(MapBody::from_bytes(&map.to_bytes().expect("fits")), Ok(map));
+        let layout = LayoutBody {
+            bytes: vec![1],
+            made: WallTime::from_unix_millis(7),
+            steps: vec!["join".to_owned()],
+            steps_count: 9,
+        };
+        assert_eq!(LayoutBody::from_bytes(&layout.to_bytes().expect("fits")), Ok(layout));
         let forget = ForgetBody { floor: Epoch(4), given: WallTime::from_unix_millis(5) };
         assert_eq!(ForgetBody::from_bytes(&forget.to_bytes().expect("fits")), Ok(forget));
     }
@@ -389,6 +509,8 @@ mod tests {
             let _ = HealthBody::from_bytes(&bytes);
             let _ = TrustBody::from_bytes(&bytes);
             let _ = ForgetBody::from_bytes(&bytes);
+            let _ = MapBody::from_bytes(&bytes);
+            let _ = LayoutBody::from_bytes(&bytes);
         }
     }
 }

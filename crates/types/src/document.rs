@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::ids::{NodeId, Version};
 use crate::limits;
+use crate::name::ServiceName;
 use crate::sealed::Seal;
 
 /// What a document is about. Unknown topics are kept and forwarded, never interpreted.
@@ -32,6 +33,8 @@ impl Topic {
     /// State of each endpoint of these instances ([`crate::body::HealthBody`]).
     pub const HEALTH: &str = "health";
     const FORGET: &str = "forget/";
+    const MAP: &str = "map/";
+    const LAYOUT: &str = "layout/";
 
     /// One of the constant topics above.
     pub fn of(constant: &'static str) -> Self {
@@ -48,6 +51,26 @@ impl Topic {
         self.0.strip_prefix(Self::FORGET).and_then(|id| id.parse().ok())
     }
 
+    /// The topic of how the keys of `service` are to be spread ([`crate::body::MapBody`]).
+    pub fn map(service: &ServiceName) -> Self {
+        Self(format!("{}{service}", Self::MAP).into())
+    }
+
+    /// The service whose map this topic defines, if it does.
+    pub fn maps(&self) -> Option<ServiceName> {
+        self.0.strip_prefix(Self::MAP).and_then(|name| name.parse().ok())
+    }
+
+    /// The topic of a generation of the map of `service` ([`crate::body::LayoutBody`]).
+    pub fn layout(service: &ServiceName) -> Self {
+        Self(format!("{}{service}", Self::LAYOUT).into())
+    }
+
+    /// The service whose keys this topic lays out, if it does.
+    pub fn lays_out(&self) -> Option<ServiceName> {
+        self.0.strip_prefix(Self::LAYOUT).and_then(|name| name.parse().ok())
+    }
+
     /// The topic as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -58,7 +81,9 @@ impl Topic {
         match self.as_str() {
             Self::NODE | Self::TRUST | Self::HEALTH => limits::SMALL_BODY_BYTES_MAX,
             Self::SERVICES => limits::SERVICES_BODY_BYTES_MAX,
-            topic if topic.starts_with(Self::FORGET) => limits::SMALL_BODY_BYTES_MAX,
+            topic if topic.starts_with(Self::FORGET) || topic.starts_with(Self::MAP) => {
+                limits::SMALL_BODY_BYTES_MAX
+            }
             _ => limits::BODY_BYTES_MAX,
         }
     }
@@ -183,6 +208,10 @@ mod tests {
         let id = NodeId::from_bytes([2; 8]);
         assert_eq!(Topic::forget(id).forgets(), Some(id));
         assert_eq!(Topic::of(Topic::NODE).forgets(), None);
+        let limiter: ServiceName = "limiter".parse().expect("a name");
+        assert_eq!(Topic::map(&limiter).maps(), Some(limiter.clone()));
+        assert_eq!(Topic::layout(&limiter).lays_out(), Some(limiter.clone()));
+        assert_eq!((Topic::map(&limiter).lays_out(), Topic::layout(&limiter).maps()), (None, None));
         for bad in ["", "Node", "a b", &"a".repeat(73)] {
             assert!(bad.parse::<Topic>().is_err(), "{bad}");
         }

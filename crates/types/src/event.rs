@@ -30,6 +30,8 @@ pub enum EventKind {
     Equivocation,
     /// A peer was refused.
     Refused,
+    /// Who owns which keys.
+    Map,
     /// The disk did not do what it should.
     Disk,
     /// Something about this agent itself.

@@ -11,6 +11,7 @@ pub mod event;
 pub mod fields;
 pub mod ids;
 pub mod limits;
+pub mod map_spec;
 pub mod name;
 pub mod owners;
 pub mod sealed;

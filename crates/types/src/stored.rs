@@ -29,7 +29,13 @@ impl Stored {
     pub const fn node_body(&self) -> Option<&NodeBody> {
         match &self.body {
             Body::Node(body) => Some(body),
-            Body::Trust | Body::Services(_) | Body::Health(_) | Body::Forget(..) | Body::Opaque => None,
+            Body::Trust
+            | Body::Services(_)
+            | Body::Health(_)
+            | Body::Forget(..)
+            | Body::Map(..)
+            | Body::Layout(..)
+            | Body::Opaque => None,
         }
     }
 

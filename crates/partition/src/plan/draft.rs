@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ringmesh_types::ids::NodeId;
 
 use crate::heat::Heat;
-use crate::map::{Dedicated, Host, Map, PARTITIONS_MAX, Parts, ROSTER_MAX, Seat, Seats};
+use crate::map::{DEDICATED_MAX, Dedicated, Host, Map, PARTITIONS_MAX, Parts, ROSTER_MAX, Seat, Seats};
 use crate::place::{Candidate, Heirs, Wishes};
-use crate::plan::{PlanConfig, PlanError, Step, What};
+use crate::plan::{OrderError, Plan, PlanConfig, PlanError, Share, Step, What};
 use crate::position::Position;
 use crate::slice::Slice;
 
@@ -17,6 +17,9 @@ const EVEN_SHARE: f64 = 0.02;
 const STEPS_MAX: usize = 4_096;
 /// Partitions are merged when there are so many times as many as there should be, until there are no more than so many.
 const MERGED: (f64, f64) = (1.5, 1.25);
+/// Pinned keys that get a partition of their own in one round at most: readers allow a few more.
+const PINNED_ROUND_MAX: usize = 32;
+const BY_OPERATOR: &str = "an operator said so";
 /// Two partitions are cold if both together have no more than this share of the mean.
 const COLD: f64 = 0.5;
 
@@ -334,11 +337,100 @@ impl<'a> Draft<'a> {
         best.or_else(|| smallest().filter(helps)).map(|(start, _, _)| *start)
     }
 
+    /// Keys that an operator gave a partition of their own have one, and are served by whom they are given to while it is there.
+    pub(super) fn pin(&mut self) {
+        let mut room = PINNED_ROUND_MAX;
+        for (at, node) in &self.config.pins {
+            let seat = node.and_then(|node| {
+                let place = self.members.iter().position(|member| member.node == node)?;
+                Some(Seat(place as u16)).filter(|seat| self.may_serve(*seat))
+            });
+            let known = self.keys.get(at).map(|key| key.owners.clone());
+            let (Some(owners), is_new) = (
+                match (&known, seat) {
+                    (_, Some(seat)) => Some(vec![seat]),
+                    (Some(owners), None) => Some(owners.clone()),
+                    (None, None) => self.coolest(&[]).map(|seat| vec![seat]),
+                },
+                known.is_none(),
+            ) else {
+                continue;
+            };
+            if known.as_ref() == Some(&owners) || (is_new && (room == 0 || self.keys.len() >= DEDICATED_MAX))
+            {
+                continue;
+            }
+            let to = self.node(owners[0]);
+            if is_new {
+                room -= 1;
+                self.keys.insert(*at, Key { owners, cost: 0.0 });
+            } else {
+                self.set_owners(*at, owners);
+            }
+            self.step(What::Dedicate { at: *at, to }, 0.0, "an operator pinned it".to_owned());
+        }
+    }
+
+    /// Cuts a partition in two because an operator wants it.
+    pub(super) fn split_as_told(&mut self, start: Position, at: Option<Position>) -> Result<(), OrderError> {
+        let cell = *self.cells.get(&start).ok_or(OrderError::NoPartition(start))?;
+        let slice = self.slice(start);
+        let at = at.unwrap_or_else(|| self.map.parts().strategy.start_at(cell.median));
+        let is_cut = self.map.parts().strategy.start_at(at) == at && at != start && slice.contains(at);
+        if !is_cut {
+            return Err(OrderError::NoCut { start, at });
+        }
+        if self.cells.len() >= PARTITIONS_MAX {
+            return Err(OrderError::Count);
+        }
+        self.cells.insert(at, cell);
+        self.step(What::Split { start, at }, 0.0, BY_OPERATOR.to_owned());
+        Ok(())
+    }
+
+    /// Makes a partition part of the one before it because an operator wants it.
+    pub(super) fn merge_as_told(&mut self, start: Position) -> Result<(), OrderError> {
+        let cell = *self.cells.get(&start).ok_or(OrderError::NoPartition(start))?;
+        let into = self.before(start);
+        if into == start {
+            return Err(OrderError::Count);
+        }
+        let is_foreign = self.cells[&into].seats.owner() != cell.seats.owner();
+        let share = if is_foreign { self.slice(start).share() } else { 0.0 };
+        if !self.may_move(share) {
+            let left = Share((self.config.churn_max - self.churn).max(0.0));
+            return Err(OrderError::Churn { share: Share(share), left });
+        }
+        self.cells.remove(&start);
+        self.step(What::Merge { start, into }, share, BY_OPERATOR.to_owned());
+        Ok(())
+    }
+
+    /// The generation after the map, if anything changed.
+    pub(super) fn next(self, author: NodeId) -> Option<Plan> {
+        let map = self.map;
+        let (parts, steps) = self.finish();
+        let old = map.parts();
+        let is_same = (&parts.roster, &parts.starts, &parts.seats, &parts.dedicated)
+            == (&old.roster, &old.starts, &old.seats, &old.dedicated);
+        if is_same {
+            return None;
+        }
+        let next = Parts {
+            service: old.service.clone(),
+            generation: old.generation.checked_add(1)?,
+            author,
+            previous: map.digest(),
+            strategy: old.strategy,
+            ..parts
+        };
+        Some(Plan { map: Map::new(next).expect("steps keep a map a map"), steps })
+    }
+
     /// What the map is made of now; of what it says of itself only what stays.
-    pub(super) fn finish(self) -> (Parts, Vec<Step>) {
+    fn finish(self) -> (Parts, Vec<Step>) {
         let old = self.map.parts();
-        let mut roster: Vec<Host> =
-            self.members.iter().map(|one| Host { node: one.node, capacity: one.capacity }).collect();
+        let mut roster: Vec<Host> = self.members.iter().map(Candidate::host).collect();
         let in_use = self
             .cells
             .values()

@@ -47,7 +47,7 @@ impl Draft<'_> {
         let cold: Vec<(Position, f64)> = self
             .keys
             .iter()
-            .filter(|(_, key)| key.cost < WORTH.1 * mean)
+            .filter(|(at, key)| key.cost < WORTH.1 * mean && !self.config.pins.contains_key(at))
             .map(|(at, key)| (*at, key.cost))
             .collect();
         for (at, cost) in cold {
@@ -85,7 +85,8 @@ impl Draft<'_> {
             let wanted = (key.cost / (KEY_SHARE * mean)).ceil() as usize;
             let wanted = wanted.clamp(1, SPREAD_MAX.min(serving));
             let count = key.owners.len();
-            if wanted <= count && 2 * wanted > count {
+            let has_a_host = self.config.pins.get(&at).is_some_and(Option::is_some);
+            if has_a_host || wanted <= count && 2 * wanted > count {
                 continue;
             }
             let mut owners: Vec<Seat> = key.owners.iter().copied().take(wanted).collect();

@@ -16,11 +16,14 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::name::ServiceName;
+use serde::{Deserialize, Serialize};
 
 use crate::heat::Heat;
-use crate::map::{Host, Map, PARTITIONS_MAX, Parts, ROSTER_MAX};
+use crate::map::{Map, PARTITIONS_MAX, Parts, ROSTER_MAX};
 use crate::place::{Candidate, place};
 use crate::position::{Position, Strategy};
 use draft::Draft;
@@ -42,11 +45,20 @@ pub struct PlanConfig {
     pub uneven: f64,
     /// And until none has more than this. Default 1.04; the gap keeps noise from moving anything.
     pub even: f64,
+    /// Keys that have a partition of their own whatever they cost, and who serves them while it is there. Default none.
+    pub pins: BTreeMap<Position, Option<NodeId>>,
 }
 
 impl Default for PlanConfig {
     fn default() -> Self {
-        Self { partitions_per_host: 20, standbys: 1, churn_max: 0.085, uneven: 1.12, even: 1.04 }
+        Self {
+            partitions_per_host: 20,
+            standbys: 1,
+            churn_max: 0.085,
+            uneven: 1.12,
+            even: 1.04,
+            pins: BTreeMap::new(),
+        }
     }
 }
 
@@ -99,7 +111,7 @@ pub fn first(
     let seats = place(candidates, &starts, 1.05, config.standbys)
         .filter(|seats| !seats.is_empty())
         .ok_or(PlanError::Nobody)?;
-    let roster = candidates.iter().map(|one| Host { node: one.node, capacity: one.capacity }).collect();
+    let roster = candidates.iter().map(Candidate::host).collect();
     let parts = Parts {
         service,
         generation: 1,
@@ -128,6 +140,7 @@ pub fn plan(
 ) -> Result<Option<Plan>, PlanError> {
     let mut draft = Draft::new(map, candidates, heat, config)?;
     draft.cover();
+    draft.pin();
     if heat.is_some() {
         draft.merge_cold();
         draft.dedicate();
@@ -135,20 +148,81 @@ pub fn plan(
         draft.split_hot();
         draft.move_load();
     }
-    let (parts, steps) = draft.finish();
-    let old = map.parts();
-    let is_same = (&parts.roster, &parts.starts, &parts.seats, &parts.dedicated)
-        == (&old.roster, &old.starts, &old.seats, &old.dedicated);
-    if is_same {
-        return Ok(None);
-    }
-    let next = Parts {
-        service: old.service.clone(),
-        generation: old.generation + 1,
-        author,
-        previous: map.digest(),
-        strategy: old.strategy,
-        ..parts
-    };
-    Ok(Some(Plan { map: Map::new(next).expect("steps keep a map a map"), steps }))
+    Ok(draft.next(author))
 }
+
+/// The generation after `map` in which one thing is done because an operator wants it.
+///
+/// # Errors
+/// If it cannot be done, with the reason.
+pub fn ordered(
+    map: &Map,
+    author: NodeId,
+    candidates: &[Candidate],
+    heat: Option<&Heat>,
+    order: &Order,
+    config: &PlanConfig,
+) -> Result<Plan, OrderError> {
+    let mut draft = Draft::new(map, candidates, heat, config)?;
+    match order {
+        Order::Split { start, at } => draft.split_as_told(*start, *at)?,
+        Order::Merge { start } => draft.merge_as_told(*start)?,
+    }
+    draft.next(author).ok_or(OrderError::Nothing)
+}
+
+/// What an operator may want done at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// Cut the partition that starts at `start` in two.
+    Split {
+        /// Which one.
+        start: Position,
+        /// Where; without it where half of its load is on either side.
+        at: Option<Position>,
+    },
+    /// Make a partition part of the one before it.
+    Merge {
+        /// Which one.
+        start: Position,
+    },
+}
+
+/// Why an order is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// Nothing can be planned at all.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// There is no such partition.
+    #[error("no partition starts at {0}: map show names them")]
+    NoPartition(Position),
+    /// It cannot be cut there.
+    #[error("{at} does not lie inside the partition that starts at {start}, or on none of its possible cuts")]
+    NoCut {
+        /// Which partition.
+        start: Position,
+        /// Where it should be cut.
+        at: Position,
+    },
+    /// There is no other partition, or there would be too many.
+    #[error("a map has 1 to {PARTITIONS_MAX} partitions")]
+    Count,
+    /// It would give away too much of the space at once.
+    #[error("it would move {:.1} % of the space, {:.1} % may still move now", 100.0 * share.0, 100.0 * left.0)]
+    Churn {
+        /// What it would move.
+        share: Share,
+        /// What may still move.
+        left: Share,
+    },
+    /// Nothing would change.
+    #[error("nothing would change")]
+    Nothing,
+}
+
+/// A share of the space, for errors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share(pub f64);
+
+impl Eq for Share {}

@@ -39,7 +39,7 @@ impl Transcript {
             return;
         }
         let says = match event.kind {
-            EventKind::Member | EventKind::Health => {
+            EventKind::Member | EventKind::Health | EventKind::Map => {
                 format!("{} {} → {}: {}", event.subject, event.from, event.to, event.cause)
             }
             EventKind::Service

@@ -271,6 +271,7 @@ impl Watch {
                 }
             }
             EventKind::Service
+            | EventKind::Map
             | EventKind::NameClash
             | EventKind::Refused
             | EventKind::Disk
