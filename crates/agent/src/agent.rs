@@ -22,7 +22,7 @@ use ringmesh_types::ids::Epoch;
 use ringmesh_types::limits::{BATCH_STATEMENTS_MAX, HTTP_BODY_BYTES_MAX};
 use ringmesh_types::sealed::Statement;
 use ringmesh_types::time::Instant;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, wall_now};
@@ -134,6 +134,7 @@ pub async fn run(
     let published = Arc::new(Published {
         snapshot: snapshot.clone(),
         zone: zone.clone(),
+        maps: ArcSwap::new(node.maps_view(clock.now())),
         stats: ArcSwap::from_pointee(all_stats(&node)),
         agreed_ms: core::array::from_fn(|_| AtomicU64::new(0)),
         root: AtomicU64::new(node.root_digest()),
@@ -172,9 +173,12 @@ pub async fn run(
     let examined = published.snapshot.clone();
     tokio::spawn(Answerer::new(caller.clone(), examined.clone()).run(examinees));
     let doctor = Doctor::new(caller, mesh.clone(), examined, config.mesh.seeds.clone());
-    let (handle, door) = driver::calls(shown);
+    let (handle, door) = driver::calls(shown.clone());
     let api = Arc::new(Api {
         handle,
+        shown,
+        watchers: Arc::new(Semaphore::new(http::WATCHERS_MAX)),
+        directory: ArcSwap::from_pointee(http::Directory::new(published.snapshot.load_full())),
         published: published.clone(),
         recorder: recorder.clone(),
         followers: followers.clone(),
@@ -325,7 +329,7 @@ async fn reload(running: Config, mut reloads: mpsc::Receiver<Config>, door: mpsc
         }
         match config.services.iter().map(declared).collect::<Result<Vec<_>, _>>() {
             Ok(declared) => {
-                let _ = door.send(Input::Reload(declared)).await;
+                let _ = door.send(Input::Reload(declared, config.maps)).await;
             }
             Err(error) => tracing::warn!(%error, "the configuration is not taken over"),
         }
@@ -418,6 +422,7 @@ fn node_config(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         seeds,
         declared: config.services.iter().map(declared).collect::<Result<_, _>>()?,
+        maps: config.maps.clone(),
         probe: ProbeConfig {
             period: config.mesh.probe_interval,
             timeout: config.mesh.probe_timeout,
@@ -458,6 +463,7 @@ fn restored(remembered: Remembered) -> Restored {
         registrations: remembered.registrations,
         health: remembered.health.into_iter().collect(),
         peers: remembered.peers,
+        maps: remembered.maps,
     }
 }
 

@@ -16,10 +16,11 @@ use nix::fcntl::{Flock, FlockArg};
 use ringmesh_health::monitor::EndpointKey;
 use ringmesh_node::io::{Input, Persist, Ticket};
 use ringmesh_node::registration::SavedState;
+use ringmesh_partition::map::Map;
 use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::document::Document;
 use ringmesh_types::ids::{Epoch, NodeId};
-use ringmesh_types::name::InstanceId;
+use ringmesh_types::name::{InstanceId, ServiceName};
 use ringmesh_types::stored::Stored;
 use ringmesh_types::wire;
 use serde::de::DeserializeOwned;
@@ -86,6 +87,8 @@ pub struct Remembered {
     pub down: Vec<NodeId>,
     /// Where other members were.
     pub peers: Vec<SocketAddr>,
+    /// Which maps were followed.
+    pub maps: Vec<(ServiceName, Map)>,
 }
 
 impl Store {
@@ -144,6 +147,7 @@ impl Store {
             view,
             down,
             peers: self.json("peers", &mut warn)?,
+            maps: self.maps(&mut warn)?,
         })
     }
 
@@ -169,6 +173,21 @@ impl Store {
                 bytes = &bytes[used..];
             }
             Ok((down, documents))
+        })
+    }
+
+    /// The maps that were followed.
+    fn maps(&self, warn: &mut impl FnMut(String)) -> Result<Vec<(ServiceName, Map)>, StoreError> {
+        self.read("maps", warn, |mut bytes| {
+            let mut maps = Vec::new();
+            while !bytes.is_empty() {
+                let (map, used): (Vec<u8>, usize) =
+                    wire::decode_prefix(wire::Channel::Stream, bytes).map_err(|error| error.to_string())?;
+                let map = Map::from_bytes(&map).map_err(|error| error.to_string())?;
+                maps.push((map.parts().service.clone(), map));
+                bytes = &bytes[used..];
+            }
+            Ok(maps)
         })
     }
 
@@ -242,6 +261,7 @@ const fn name_of(what: &Persist) -> &'static str {
         Persist::Health(_) => "health",
         Persist::View { .. } => "view",
         Persist::Peers(_) => "peers",
+        Persist::Maps(_) => "maps",
     }
 }
 
@@ -252,6 +272,7 @@ fn body_of(what: &Persist) -> io::Result<Vec<u8>> {
         Persist::Health(health) => to_json(&saved_health(health)),
         Persist::View { documents, down } => view_bytes(down, documents),
         Persist::Peers(peers) => to_json(peers),
+        Persist::Maps(maps) => maps_bytes(maps),
     }
 }
 
@@ -273,6 +294,15 @@ fn view_bytes(down: &Vec<NodeId>, documents: &[Arc<Stored>]) -> io::Result<Vec<u
     wire::encode_into(&mut bytes, down).map_err(io::Error::other)?;
     for stored in documents {
         wire::encode_into(&mut bytes, &stored.document).map_err(io::Error::other)?;
+    }
+    Ok(bytes)
+}
+
+/// Maps as `docs/partition-map.md` says, each with its length before it.
+fn maps_bytes(maps: &[(ServiceName, Arc<Map>)]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for (_, map) in maps {
+        wire::encode_into(&mut bytes, &map.to_bytes()).map_err(io::Error::other)?;
     }
     Ok(bytes)
 }

@@ -34,6 +34,11 @@ impl Bell {
 pub(crate) struct Shown(watch::Receiver<u32>);
 
 impl Shown {
+    /// Waits until answers are given from another snapshot than the last one that was waited for; ends with the agent.
+    pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.0.changed().await
+    }
+
     /// Waits until answers are given from the snapshot with this serial, or a later one; not if the agent stops meanwhile.
     pub(crate) async fn wait_for(&mut self, serial: u32) {
         // Serials wrap (RFC 1982): what is less than half of them ahead is later.

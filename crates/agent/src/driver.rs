@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use ringmesh_dns::hot;
 use ringmesh_gossip::registry::BUCKETS;
-use ringmesh_node::io::{Command, CommandError, CommandErrorKind, Input, Output, Persist, Ticket};
+use ringmesh_node::io::{Command, CommandError, CommandErrorKind, Input, Output, Persist, Said, Ticket};
+use ringmesh_node::maps::MapsView;
 use ringmesh_node::{Node, Stats};
 use ringmesh_types::snapshot::Snapshot;
 use ringmesh_types::time::Instant;
@@ -44,7 +45,7 @@ pub(crate) struct Call {
 
 /// What came of a command.
 pub(crate) struct Answer {
-    result: Result<String, CommandError>,
+    result: Result<Said, CommandError>,
     /// The snapshot that shows it.
     serial: u32,
 }
@@ -54,7 +55,7 @@ pub(crate) struct Answer {
 pub(crate) struct Calls {
     tickets: u64,
     waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
-    unpublished: Vec<(oneshot::Sender<Answer>, Result<String, CommandError>)>,
+    unpublished: Vec<(oneshot::Sender<Answer>, Result<Said, CommandError>)>,
 }
 
 /// How others talk to the node's task.
@@ -69,7 +70,7 @@ impl Handle {
     ///
     /// # Errors
     /// Why it was not carried out; if the agent is stopping, that.
-    pub async fn call(&self, command: Command) -> Result<String, CommandError> {
+    pub async fn call(&self, command: Command) -> Result<Said, CommandError> {
         let stopping =
             || CommandError { kind: CommandErrorKind::Conflict, detail: "the agent is stopping".to_owned() };
         let (answer, answered) = oneshot::channel();
@@ -88,6 +89,8 @@ pub struct Published {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// What the usual DNS questions are answered from: the same, encoded, or the one before it for a moment.
     pub zone: Arc<ArcSwap<hot::Zone>>,
+    /// The maps of keys.
+    pub maps: ArcSwap<MapsView>,
     /// The node's counters, as of a second ago at most.
     pub stats: ArcSwap<AllStats>,
     /// When a member last agreed with what is known here, by bucket ([`ringmesh_gossip::registry::bucket`]), in unix
@@ -234,6 +237,7 @@ impl Driver {
 
     fn publish(&mut self, now: Instant) {
         self.is_view_dirty = false;
+        self.published.maps.store(self.node.maps_view(now));
         self.published.snapshot.store(self.node.snapshot(now));
         self.zone_bell.ring();
         self.published.root.store(self.node.root_digest(), Ordering::Relaxed);
@@ -305,7 +309,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Persisted { .. } => "persisted",
         Input::TwinSeen(_) => "twin seen",
         Input::Remembered { .. } => "remembered",
-        Input::Reload(_) => "reload",
+        Input::Reload(..) => "reload",
         Input::WallClock(_) => "wall clock",
         Input::Shutdown => "shutdown",
     }

@@ -14,7 +14,7 @@ use ringmesh_agent::pki::{Authority, Credentials};
 use ringmesh_agent::quic;
 use ringmesh_agent::seal::{DocumentSealer, trust_body};
 use ringmesh_gossip::codec::Peer;
-use ringmesh_gossip::message::{Datagram, Request, Response, Standing};
+use ringmesh_gossip::message::{Datagram, MapAnswer, Request, Response, Standing};
 use ringmesh_types::body::{
     EndpointHealth, HealthBody, InstanceHealth, NodeBody, ServicesBody, Standing as NodeStanding,
 };
@@ -135,6 +135,7 @@ async fn answer_requests(connection: Connection, catalogue: Arc<Vec<Owner>>, me:
                     Response::Difference { documents: Vec::new(), wanted: Vec::new() }
                 }
                 Ok(Request::Pull { .. }) => Response::Documents(Vec::new()),
+                Ok(Request::Map { .. }) => Response::Map(MapAnswer::Digest(None)),
                 Err(_) => return,
             };
             let _ = send.write_all(&wire::encode(Channel::Stream, &response).expect("fits")).await;

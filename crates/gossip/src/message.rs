@@ -6,6 +6,7 @@
 use ringmesh_types::document::{Document, Key};
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId, Version};
 use ringmesh_types::limits;
+use ringmesh_types::name::ServiceName;
 use ringmesh_types::sealed::Statement;
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +137,28 @@ pub enum Request {
         /// Which life of the asked is suspected.
         life: Life,
     },
+    /// About the map of a service.
+    Map {
+        /// The service.
+        service: ServiceName,
+        /// What.
+        ask: MapAsk,
+    },
+}
+
+/// Asked about a map. Bytes are in the wire codec, of what the node makes of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MapAsk {
+    /// Which map do you follow?
+    Followed,
+    /// I lack the map with this digest.
+    Find([u8; 32]),
+    /// To the author: this is what the programs on this VM measured.
+    Heat(Vec<u8>),
+    /// To the author: what do you know of the load, and what would you do?
+    Author,
+    /// To the author: an operator wants this.
+    Order(Vec<u8>),
 }
 
 /// Why a newcomer is not taken in.
@@ -207,6 +230,21 @@ pub enum Response {
         /// Who else has the catalogue.
         instead: Vec<MeshAddr>,
     },
+    /// To `Map`.
+    Map(MapAnswer),
+}
+
+/// Answers a [`MapAsk`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MapAnswer {
+    /// To `Followed` and `Find`: its bytes, if there is one.
+    Map(Option<Vec<u8>>),
+    /// To `Heat`: the digest of the map that the answerer follows.
+    Digest(Option<[u8; 32]>),
+    /// To `Author`: nothing if the answerer is not the author.
+    Author(Option<Vec<u8>>),
+    /// To `Order`: what was done, or why not.
+    Done(Result<String, String>),
 }
 
 impl Response {
@@ -217,7 +255,9 @@ impl Response {
             | Self::Page { documents, .. }
             | Self::Difference { documents, .. }
             | Self::Documents(documents) => core::mem::take(documents),
-            Self::Same | Self::Buckets(_) | Self::Here { .. } | Self::Busy { .. } => Vec::new(),
+            Self::Same | Self::Buckets(_) | Self::Here { .. } | Self::Busy { .. } | Self::Map(_) => {
+                Vec::new()
+            }
         }
     }
 }
@@ -294,6 +334,20 @@ mod tests {
         golden(Channel::Stream, &busy, &[FORMAT, 7, 1, 0, 127, 0, 0, 1, 80]);
         golden(Channel::Stream, &Request::Look { life }, &[FORMAT, 5, 3, 4, 5]);
         golden(Channel::Stream, &Response::Here { life }, &[FORMAT, 6, 3, 4, 5]);
+        let service: ServiceName = "ab".parse().expect("a name");
+        let asked = |ask| Request::Map { service: service.clone(), ask };
+        golden(Channel::Stream, &asked(MapAsk::Followed), &[FORMAT, 6, 2, b'a', b'b', 0]);
+        let want = [&[FORMAT, 6, 2, b'a', b'b', 1], [9; 32].as_slice()].concat();
+        golden(Channel::Stream, &asked(MapAsk::Find([9; 32])), &want);
+        golden(Channel::Stream, &asked(MapAsk::Heat(vec![7])), &[FORMAT, 6, 2, b'a', b'b', 2, 1, 7]);
+        golden(Channel::Stream, &asked(MapAsk::Author), &[FORMAT, 6, 2, b'a', b'b', 3]);
+        golden(Channel::Stream, &asked(MapAsk::Order(vec![7])), &[FORMAT, 6, 2, b'a', b'b', 4, 1, 7]);
+        let answer = Response::Map(MapAnswer::Map(Some(vec![7])));
+        golden(Channel::Stream, &answer, &[FORMAT, 8, 0, 1, 1, 7]);
+        golden(Channel::Stream, &Response::Map(MapAnswer::Digest(None)), &[FORMAT, 8, 1, 0]);
+        golden(Channel::Stream, &Response::Map(MapAnswer::Author(None)), &[FORMAT, 8, 2, 0]);
+        let done = Response::Map(MapAnswer::Done(Err("x".to_owned())));
+        golden(Channel::Stream, &done, &[FORMAT, 8, 3, 1, 1, b'x']);
         let mut want = vec![FORMAT, 0, 1, 1];
         want.extend([[1; 8], [2; 8]].concat());
         want.extend([3, 4, 5, 0, 1]);

@@ -17,11 +17,13 @@ use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::event::{EventKind, Severity};
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId, Version};
 use ringmesh_types::limits;
+use ringmesh_types::name::ServiceName;
 use ringmesh_types::snapshot::MemberState;
 use ringmesh_types::time::Instant;
 
 use crate::io::{Class, Output, Target, Ticket};
 use crate::machine::{Node, Timer};
+use crate::maps::MapAsked;
 use crate::members::Member;
 
 const SEED_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -95,6 +97,8 @@ pub(crate) enum Asked {
     Compare(Target),
     /// For documents.
     Pull,
+    /// About a map.
+    Map(ServiceName, MapAsked),
 }
 
 /// What this module keeps.
@@ -181,7 +185,8 @@ impl Contacts {
             | Asked::Leaves
             | Asked::Digest(_)
             | Asked::Compare(_)
-            | Asked::Pull => None,
+            | Asked::Pull
+            | Asked::Map(..) => None,
         };
         self.asked.values().filter_map(recalled).collect()
     }
@@ -450,6 +455,17 @@ impl Node {
                 }
                 Response::Documents(page.finish())
             }
+            Request::Map { service, ask } => {
+                if !self.members.find(from).is_some_and(Member::is_serving) {
+                    self.reject(
+                        now,
+                        from,
+                        format!("it asks about the map of {service}, and is no member here"),
+                    );
+                    return;
+                }
+                Response::Map(self.on_map_asked(now, from, &service, ask))
+            }
         };
         self.outputs.push_back(Output::Reply { ticket, response });
     }
@@ -505,6 +521,15 @@ impl Node {
         let Some(asked) = self.contacts.asked.remove(&ticket) else {
             return;
         };
+        if let Asked::Map(service, why) = asked {
+            let result = result.and_then(|(peer, response)| {
+                let Response::Map(answer) = response else {
+                    return Err("its answer does not fit the question".to_owned());
+                };
+                Ok((peer, answer))
+            });
+            return self.on_map_answered(now, &service, why, result);
+        }
         let (peer, response) = match (result, &asked) {
             (Ok(answer), _) => {
                 self.accusations.note_heard(now, answer.0);
@@ -671,7 +696,11 @@ fn is_too_much(request: &Request) -> bool {
             buckets.len() > ringmesh_gossip::registry::BUCKETS || have.len() > limits::SUMMARIES_MAX
         }
         Request::Pull { keys } => keys.len() > limits::BATCH_STATEMENTS_MAX,
-        Request::Hello { .. } | Request::Page { .. } | Request::Digest { .. } | Request::Look { .. } => false,
+        Request::Hello { .. }
+        | Request::Page { .. }
+        | Request::Digest { .. }
+        | Request::Look { .. }
+        | Request::Map { .. } => false,
     }
 }
 

@@ -2,21 +2,26 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringmesh_gossip::message::{Push, Request, Response};
 use ringmesh_gossip::plumtree::TreeMessage;
 use ringmesh_health::monitor::{EndpointKey, Outcome, ProbeId};
 use ringmesh_health::spec::CheckSpec;
+use ringmesh_partition::heat::Report;
+use ringmesh_partition::map::Map;
 use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::event::Event;
 use ringmesh_types::ids::{Epoch, NodeId};
-use ringmesh_types::name::{InstanceId, NodeName};
+use ringmesh_types::map_spec::{MapSpec, Pin};
+use ringmesh_types::name::{InstanceId, NodeName, ServiceName};
 use ringmesh_types::sealed::VerifiedStatement;
 use ringmesh_types::service::Endpoint;
 use ringmesh_types::stored::Stored;
 use ringmesh_types::time::WallTime;
 
+use crate::maps::{AuthorView, MapOrder};
 use crate::registration::{RawRegistration, SavedState};
 
 /// Names something that the driver will answer, or that waits for our answer.
@@ -159,8 +164,8 @@ pub enum Input {
     },
     /// Somebody with a certificate of our own name speaks from this address.
     TwinSeen(SocketAddr),
-    /// The configuration file was read again: it declares these instances now.
-    Reload(Vec<RawRegistration>),
+    /// The configuration file was read again: it declares these instances and maps now.
+    Reload(Vec<RawRegistration>, BTreeMap<ServiceName, MapSpec>),
     /// What the wall clock says now.
     WallClock(WallTime),
     /// The agent is asked to stop: announce a hold, then stop.
@@ -168,7 +173,7 @@ pub enum Input {
 }
 
 /// What somebody on this VM can want.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Add or replace an instance.
     Register {
@@ -191,6 +196,36 @@ pub enum Command {
     Leave,
     /// Drop a member that is Down or Left for good.
     Forget(NodeName),
+    /// Spread the keys of a service so.
+    DeclareMap(ServiceName, MapSpec),
+    /// What operators said about a map counts no more.
+    WithdrawMap(ServiceName),
+    /// Give a key a partition of its own.
+    Pin(ServiceName, Pin),
+    /// It needs none any more.
+    Unpin(ServiceName, String),
+    /// A program on this VM, called so, measured this load.
+    ReportHeat {
+        /// The service.
+        service: ServiceName,
+        /// What the program calls itself.
+        reporter: String,
+        /// What it measured.
+        report: Box<Report>,
+    },
+    /// What does the author of a map know, and what would it do?
+    MapAuthor(ServiceName),
+    /// The author of a map shall do this.
+    OrderMap(ServiceName, MapOrder),
+}
+
+/// What is said to a command that was carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    /// What was done, in words.
+    Words(String),
+    /// To [`Command::MapAuthor`].
+    Author(Box<AuthorView>),
 }
 
 /// What to do about another instance with the same id.
@@ -251,6 +286,8 @@ pub enum Persist {
     },
     /// Where other members can be reached.
     Peers(Vec<SocketAddr>),
+    /// The maps that are followed.
+    Maps(Vec<(ServiceName, Arc<Map>)>),
 }
 
 /// What can go out.
@@ -308,8 +345,8 @@ pub enum Output {
     Answer {
         /// Names the command.
         ticket: Ticket,
-        /// What came of it, in words.
-        result: Result<String, CommandError>,
+        /// What came of it.
+        result: Result<Said, CommandError>,
     },
     /// The snapshot differs: take a new one with [`crate::Node::snapshot`].
     ViewChanged,

@@ -13,6 +13,7 @@ pub mod io;
 mod isolation;
 mod local;
 mod machine;
+pub mod maps;
 mod members;
 mod paths;
 mod publisher;

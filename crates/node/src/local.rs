@@ -8,19 +8,20 @@ use std::sync::Arc;
 use ringmesh_gossip::plumtree::Kept;
 use ringmesh_health::monitor::{EndpointKey, Plan};
 use ringmesh_types::body::{
-    Body, EndpointHealth, ForgetBody, HOLD_MAX, HealthBody, InstanceHealth, ServicesBody, Standing,
+    Body, EndpointHealth, ForgetBody, HOLD_MAX, HealthBody, InstanceHealth, ServicesBody, Standing, ToldMap,
 };
 use ringmesh_types::document::{Document, Topic};
 use ringmesh_types::duration;
 use ringmesh_types::event::{EventKind, Severity};
 use ringmesh_types::limits;
-use ringmesh_types::name::{InstanceId, NodeName};
+use ringmesh_types::map_spec::MapSpec;
+use ringmesh_types::name::{InstanceId, NodeName, ServiceName};
 use ringmesh_types::sealed::Verified;
 use ringmesh_types::service::{HealthState, Instance};
 use ringmesh_types::time::{Instant, WallTime};
 
 use crate::io::{
-    Class, Command, CommandError, CommandErrorKind, DrainTarget, OnConflict, Output, Persist, Ticket,
+    Class, Command, CommandError, CommandErrorKind, DrainTarget, OnConflict, Output, Persist, Said, Ticket,
 };
 use crate::machine::{Node, NodeConfig, Timer};
 use crate::members::Member;
@@ -33,10 +34,12 @@ const SAVE_VIEW_EVERY: Duration = Duration::from_secs(10);
 const PENDING_MAX: usize = 256;
 
 #[derive(Debug, Clone, Default)]
-struct State {
+pub(crate) struct State {
     registrations: BTreeMap<InstanceId, Arc<Registration>>,
     draining: BTreeSet<InstanceId>,
     is_node_draining: bool,
+    /// What operators said here about maps.
+    pub(crate) maps: BTreeMap<ServiceName, ToldMap>,
 }
 
 #[derive(Debug)]
@@ -85,6 +88,7 @@ impl Local {
         let known = |id: &&InstanceId| local.committed.registrations.contains_key(*id);
         local.committed.draining = saved.draining.iter().filter(known).cloned().collect();
         local.committed.is_node_draining = saved.is_node_draining;
+        local.committed.maps.clone_from(&saved.maps);
         local
     }
 
@@ -115,8 +119,13 @@ impl Local {
         }
     }
 
+    /// What counts.
+    pub(crate) const fn committed(&self) -> &State {
+        &self.committed
+    }
+
     /// The state that the next change starts from.
-    fn latest(&self) -> &State {
+    pub(crate) fn latest(&self) -> &State {
         self.pending.back().map_or(&self.committed, |pending| &pending.state)
     }
 }
@@ -134,6 +143,7 @@ impl State {
             registrations: by_http.map(|registration| registration.raw.clone()).collect(),
             draining: self.draining.iter().cloned().collect(),
             is_node_draining: self.is_node_draining,
+            maps: self.maps.clone(),
         }
     }
 
@@ -197,7 +207,7 @@ impl State {
     }
 }
 
-fn error(kind: CommandErrorKind, detail: impl Into<String>) -> CommandError {
+pub(crate) fn error(kind: CommandErrorKind, detail: impl Into<String>) -> CommandError {
     CommandError { kind, detail: detail.into() }
 }
 
@@ -214,7 +224,13 @@ impl Node {
     }
 
     /// The configuration file declares other instances now. States of endpoints that stay are kept.
-    pub(crate) fn on_reload(&mut self, now: Instant, declared: &[RawRegistration]) {
+    pub(crate) fn on_reload(
+        &mut self,
+        now: Instant,
+        declared: &[RawRegistration],
+        maps: BTreeMap<ServiceName, MapSpec>,
+    ) {
+        self.config.maps = maps;
         self.local.redeclare(declared, &self.config);
         self.report_local_problems(now);
         let name = self.config.name.clone();
@@ -234,14 +250,28 @@ impl Node {
             Command::Hold(length) => return self.on_hold(now, ticket, length),
             Command::Leave => return self.on_leave(now, ticket),
             Command::Forget(name) => return self.on_forget(now, ticket, &name),
+            Command::DeclareMap(service, spec) => self.plan_map_told(now, service, Some(spec)),
+            Command::WithdrawMap(service) => self.plan_map_told(now, service, None),
+            Command::Pin(service, pin) => self.plan_pin(now, service, pin),
+            Command::Unpin(service, key) => self.plan_unpin(now, service, &key),
+            Command::ReportHeat { service, reporter, report } => {
+                let result = self.on_heat_reported(now, &service, reporter, *report);
+                return self.answer(ticket, result);
+            }
+            Command::MapAuthor(service) => return self.on_map_author(now, ticket, &service),
+            Command::OrderMap(service, order) => return self.on_map_order(now, ticket, &service, order),
         };
         match result {
             Ok((state, answer)) => self.stage(ticket, state, answer, drained),
-            Err(error) => self.answer(ticket, Err(error)),
+            Err(error) => self.say(ticket, Err(error)),
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, result: Result<String, CommandError>) {
+    fn say(&mut self, ticket: Ticket, result: Result<String, CommandError>) {
+        self.answer(ticket, result.map(Said::Words));
+    }
+
+    pub(crate) fn answer(&mut self, ticket: Ticket, result: Result<Said, CommandError>) {
         self.outputs.push_back(Output::Answer { ticket, result });
     }
 
@@ -319,7 +349,7 @@ impl Node {
     fn stage(&mut self, command: Ticket, state: State, answer: String, drained: Option<DrainTarget>) {
         if self.local.pending.len() >= PENDING_MAX {
             let detail = format!("{PENDING_MAX} changes wait for the disk already: try again later");
-            return self.answer(command, Err(error(CommandErrorKind::Disk, detail)));
+            return self.say(command, Err(error(CommandErrorKind::Disk, detail)));
         }
         self.local.tickets += 1;
         let disk = Ticket(self.local.tickets);
@@ -338,7 +368,7 @@ impl Node {
                     self.local.committed = done.state;
                     let name = self.config.name.clone();
                     self.event(now, EventKind::Service, Severity::Info, name, "", "changed", &done.answer);
-                    self.answer(done.command, Ok(done.answer));
+                    self.say(done.command, Ok(done.answer));
                 }
                 self.apply_local(now, &BTreeMap::new());
             }
@@ -379,13 +409,14 @@ impl Node {
                 Ok(format!("{}; a restart of the agent forgets it, for {cause}", lost.answer))
             }
         };
-        self.answer(lost.command, result);
+        self.say(lost.command, result);
     }
 
     /// Checks and publishes what is registered now.
     pub(crate) fn apply_local(&mut self, now: Instant, remembered: &BTreeMap<EndpointKey, EndpointHealth>) {
         let wall = self.clock.wall(now);
         self.monitor.set_plans(now, wall, self.local.committed.plans(), remembered);
+        self.say_maps();
         if self.config.is_terse && self.local.committed.instances().is_empty() {
             return;
         }
@@ -464,8 +495,12 @@ impl Node {
         let key = &stored.document.key;
         match &stored.body {
             Body::Node(_) => self.place_self(now, &stored),
-            Body::Services(_) | Body::Health(_) => self.view.owner_changed(key.owner),
-            Body::Trust | Body::Forget(..) | Body::Map(..) | Body::Layout(..) | Body::Opaque => {}
+            Body::Services(_) | Body::Health(_) => {
+                self.view.owner_changed(key.owner);
+                self.note_servers_changed(now, key.owner);
+            }
+            Body::Map(service, body) => self.on_map_body(now, key.owner, service, body),
+            Body::Trust | Body::Forget(..) | Body::Layout(..) | Body::Opaque => {}
         }
     }
 
@@ -489,7 +524,7 @@ impl Node {
             let detail = format!("{id} has no check of type \"ttl\", so beats mean nothing to it");
             Err(error(CommandErrorKind::Conflict, detail))
         };
-        self.answer(ticket, result);
+        self.say(ticket, result);
     }
 
     fn on_hold(&mut self, now: Instant, ticket: Ticket, length: Option<Duration>) {
@@ -500,7 +535,7 @@ impl Node {
                 duration::format(length),
                 duration::format(HOLD_MAX)
             );
-            return self.answer(ticket, Err(error(CommandErrorKind::Invalid, detail)));
+            return self.say(ticket, Err(error(CommandErrorKind::Invalid, detail)));
         }
         self.stand(hold_of(length));
         let name = self.config.name.clone();
@@ -510,7 +545,7 @@ impl Node {
         self.timers.arm(release_at, Timer::HoldRelease(release_at));
         let says =
             format!("the mesh keeps serving what this node vouched for, for {}", duration::format(length));
-        self.answer(ticket, Ok(says));
+        self.say(ticket, Ok(says));
     }
 
     /// The hold is nearly over and this agent was not restarted: say that it serves.
@@ -530,7 +565,7 @@ impl Node {
         self.settle(now);
         self.save_all();
         let says = format!("{} has left: its instances are withdrawn everywhere", self.config.name);
-        self.answer(ticket, Ok(says));
+        self.say(ticket, Ok(says));
         self.outputs.push_back(Output::Stop);
     }
 
@@ -566,11 +601,12 @@ impl Node {
                 Ok(format!("{name} is forgotten: epochs up to {floor} of it cannot come back"))
             }
         };
-        self.answer(ticket, result);
+        self.say(ticket, result);
     }
 
     pub(crate) fn on_save_due(&mut self, now: Instant) {
         self.timers.arm(now.after(SAVE_EVERY), Timer::Save);
+        self.save_maps();
         if self.local.is_health_unsaved {
             self.save_health();
         }
@@ -582,7 +618,14 @@ impl Node {
         }
     }
 
+    fn save_maps(&mut self) {
+        if let Some(maps) = self.maps.take_unsaved() {
+            self.outputs.push_back(Output::Persist { ticket: None, what: Persist::Maps(maps) });
+        }
+    }
+
     fn save_all(&mut self) {
+        self.save_maps();
         self.save_health();
         self.save_view();
     }

@@ -15,11 +15,13 @@ use ringmesh_gossip::registry::Registry;
 use ringmesh_gossip::suspicion::{Life, SuspicionConfig, Suspicions};
 use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{EndpointKey, Monitor, Output as MonitorOutput};
+use ringmesh_partition::map::Map;
 use ringmesh_types::body::{EndpointHealth, NodeBody, Standing};
 use ringmesh_types::document::Topic;
 use ringmesh_types::event::{Event, EventKind, Severity};
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
-use ringmesh_types::name::{ClusterName, NodeName, RegionName, ZoneName};
+use ringmesh_types::map_spec::MapSpec;
+use ringmesh_types::name::{ClusterName, NodeName, RegionName, ServiceName, ZoneName};
 use ringmesh_types::sealed::{MakeSeal, Statement};
 use ringmesh_types::snapshot::{MemberState, Snapshot};
 use ringmesh_types::stored::Stored;
@@ -32,6 +34,7 @@ use crate::demotions::Demotions;
 use crate::io::{Class, Input, Output, Persist, Target, Wake};
 use crate::isolation::Isolation;
 use crate::local::Local;
+use crate::maps::Maps;
 use crate::members::{Member, Members};
 use crate::paths::Paths;
 use crate::publisher::Publisher;
@@ -63,6 +66,8 @@ pub struct NodeConfig {
     pub seeds: Vec<SocketAddr>,
     /// Instances that the configuration file declares.
     pub declared: Vec<RawRegistration>,
+    /// Maps that it declares, by service.
+    pub maps: BTreeMap<ServiceName, MapSpec>,
     /// How members are probed.
     pub probe: ProbeConfig,
     /// How long suspicions last.
@@ -89,6 +94,8 @@ pub struct Restored {
     pub health: BTreeMap<EndpointKey, EndpointHealth>,
     /// Where other members were.
     pub peers: Vec<SocketAddr>,
+    /// Which maps were followed.
+    pub maps: Vec<(ServiceName, Map)>,
 }
 
 /// What is counted.
@@ -147,6 +154,7 @@ pub(crate) enum Timer {
     Watch,
     Isolation,
     Displaced,
+    Maps(Instant),
     Save,
 }
 
@@ -181,6 +189,7 @@ pub struct Node {
     pub(crate) repair: Repair,
     pub(crate) spread: Spread,
     pub(crate) local: Local,
+    pub(crate) maps: Maps,
     pub(crate) view: ViewBuilder,
     pub(crate) demotions: Demotions,
     pub(crate) watch: Watch,
@@ -240,6 +249,7 @@ impl Node {
             repair: Repair::default(),
             spread: Spread::new(id, config.zone.clone()),
             local: Local::new(&config, &restored.registrations),
+            maps: Maps::new(restored.maps),
             view: ViewBuilder::new(config.cluster.clone()),
             demotions: Demotions::default(),
             watch: Watch::default(),
@@ -331,11 +341,13 @@ impl Node {
 
     /// The read model as it is now; shares with the one before what did not change.
     pub fn snapshot(&mut self, now: Instant) -> Arc<Snapshot> {
+        self.maps_view(now);
         let source = Source {
             members: &self.members,
             registry: &self.registry,
             demotions: &self.demotions,
             isolated_since: self.isolation.since(),
+            maps: self.maps.owners(),
             clock: &self.clock,
             now,
         };
@@ -366,7 +378,7 @@ impl Node {
                 self.notice_clash(now, twin, addr);
             }
             Input::Remembered { down } => self.on_remembered(now, &down),
-            Input::Reload(declared) => self.on_reload(now, &declared),
+            Input::Reload(declared, maps) => self.on_reload(now, &declared, maps),
             Input::WallClock(wall) => self.clock = Clock { at: now, wall },
             Input::Shutdown => self.on_shutdown(now),
         }
@@ -439,6 +451,7 @@ impl Node {
             Timer::Watch => self.on_watch_due(now),
             Timer::Isolation => self.on_isolation_due(now),
             Timer::Displaced => self.on_displaced_due(now),
+            Timer::Maps(armed) => self.on_maps_due(now, armed),
             Timer::Save => self.on_save_due(now),
         }
     }

@@ -1,9 +1,11 @@
 //! Registrations: how an instance is written in JSON and TOML, and what makes it valid.
 
 use core::net::IpAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringmesh_health::spec::{CheckKind, CheckSpec, FieldProblem, RawCheck};
+use ringmesh_types::body::ToldMap;
 use ringmesh_types::limits;
 use ringmesh_types::name::{InstanceId, ServiceName};
 use ringmesh_types::service::{Endpoint, Instance};
@@ -57,6 +59,9 @@ pub struct SavedState {
     /// Whether the whole node is.
     #[serde(default)]
     pub is_node_draining: bool,
+    /// What operators said about maps.
+    #[serde(default)]
+    pub maps: BTreeMap<ServiceName, ToldMap>,
 }
 
 /// Where a registration came from.

@@ -231,10 +231,13 @@ impl Node {
         }
         let body = match &stored.body {
             Body::Node(body) => body,
-            Body::Forget(..) if document.version.epoch < me.epoch => {
-                // An order that an earlier life of ours gave still stands: give it again.
+            Body::Forget(..) | Body::Layout(..) if document.version.epoch < me.epoch => {
+                // An order that an earlier life of ours gave still stands, and so does a map: say it again.
                 self.publisher.want(document.key.topic.clone(), Class::Bulk, document.body.to_vec());
                 return;
+            }
+            Body::Map(service, _) if document.version.epoch < me.epoch => {
+                return self.say_map_again(service);
             }
             Body::Forget(..)
             | Body::Services(_)
@@ -316,13 +319,19 @@ impl Node {
         let owner = after.document.key.owner;
         match &after.body {
             Body::Node(body) => self.on_node_body(now, source, body, after),
-            Body::Services(_) => self.view.owner_changed(owner),
+            Body::Services(_) => {
+                self.view.owner_changed(owner);
+                self.note_servers_changed(now, owner);
+            }
             Body::Health(health) => {
                 self.tell_health(now, owner, before, health);
                 self.view.owner_changed(owner);
+                self.note_servers_changed(now, owner);
             }
             Body::Forget(subject, order) => self.on_forget_order(now, owner, *subject, *order),
-            Body::Trust | Body::Map(..) | Body::Layout(..) | Body::Opaque => {}
+            Body::Map(service, body) => self.on_map_body(now, owner, service, body),
+            Body::Layout(service, body) => self.on_layout_body(now, service, after, body),
+            Body::Trust | Body::Opaque => {}
         }
     }
 
@@ -509,6 +518,7 @@ impl Node {
         let zone = member.body().zone.clone();
         self.spread.member_changed(id, &zone, state);
         self.view.member_changed(id);
+        self.note_servers_changed(now, id);
         self.local.is_view_unsaved |= !state.is_serving();
         Some(before)
     }
@@ -551,6 +561,7 @@ impl Node {
         self.spread.member_dropped(subject);
         self.local.is_view_unsaved = true;
         self.registry.forget(subject, floor);
+        self.forget_maps_of(now, subject);
         self.view.member_changed(subject);
         self.event(now, EventKind::Member, Severity::Info, name, state, "Forgotten", cause);
     }
@@ -608,6 +619,7 @@ pub(crate) fn class_of(statement: &Statement) -> Class {
         Statement::Document(document) => match document.key.topic.as_str() {
             Topic::NODE => Class::Standing,
             Topic::HEALTH => Class::Health,
+            _ if document.key.topic.lays_out().is_some() => Class::Health,
             _ => Class::Bulk,
         },
     }

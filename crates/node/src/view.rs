@@ -9,6 +9,7 @@ use ringmesh_types::body::{Body, EndpointHealth, HealthBody, ServicesBody};
 use ringmesh_types::document::Topic;
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::name::{ClusterName, InstanceId, NodeName, ServiceName};
+use ringmesh_types::owners::KeyOwners;
 use ringmesh_types::service::{HealthState, Instance};
 use ringmesh_types::snapshot::{InstanceView, MemberState, MemberView, ServiceView, Snapshot};
 use ringmesh_types::time::{Instant, WallTime};
@@ -24,6 +25,7 @@ pub(crate) struct Source<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) demotions: &'a Demotions,
     pub(crate) isolated_since: Option<Instant>,
+    pub(crate) maps: &'a Arc<BTreeMap<ServiceName, Arc<dyn KeyOwners>>>,
     pub(crate) clock: &'a Clock,
     pub(crate) now: Instant,
 }
@@ -88,6 +90,11 @@ impl ViewBuilder {
         self.owner_changed(id);
     }
 
+    /// Maps of keys changed.
+    pub(crate) fn maps_changed(&mut self) {
+        self.is_changed = true;
+    }
+
     /// Whether anything changed since this was last asked.
     pub(crate) fn take_changed(&mut self) -> bool {
         core::mem::take(&mut self.is_changed)
@@ -98,7 +105,9 @@ impl ViewBuilder {
             Dirty::These(owners) => owners,
             Dirty::All => source.members.iter().map(Member::id).chain(self.members.keys().copied()).collect(),
         };
-        if let Some(last) = self.last.as_ref().filter(|_| !self.are_members_dirty && owners.is_empty()) {
+        let is_same = !self.are_members_dirty && owners.is_empty();
+        if let Some(last) = self.last.as_ref().filter(|last| is_same && Arc::ptr_eq(&last.maps, source.maps))
+        {
             return last.clone();
         }
         for owner in &owners {
@@ -117,7 +126,7 @@ impl ViewBuilder {
             members: self.members_by_name(),
             services: self.services.clone(),
             hosts: self.hosts.clone(),
-            maps: Arc::default(),
+            maps: source.maps.clone(),
             isolated_since: source.isolated_since.map(|at| source.clock.wall(at)),
             made: wall,
         });
@@ -270,7 +279,7 @@ fn is_shown(member: &Member) -> bool {
     !matches!(member.state(), MemberState::Left)
 }
 
-fn services_body(registry: &Registry, owner: NodeId) -> Option<&ServicesBody> {
+pub(crate) fn services_body(registry: &Registry, owner: NodeId) -> Option<&ServicesBody> {
     match &registry.find(owner, Topic::SERVICES)?.body {
         Body::Services(body) => Some(body),
         Body::Node(_)
@@ -283,7 +292,7 @@ fn services_body(registry: &Registry, owner: NodeId) -> Option<&ServicesBody> {
     }
 }
 
-fn health_body(registry: &Registry, owner: NodeId) -> Option<&HealthBody> {
+pub(crate) fn health_body(registry: &Registry, owner: NodeId) -> Option<&HealthBody> {
     match &registry.find(owner, Topic::HEALTH)?.body {
         Body::Health(body) => Some(body),
         Body::Node(_)

@@ -49,6 +49,11 @@ impl Difference {
         })
     }
 
+    /// What the map that it makes says of itself, without what it is made of.
+    pub const fn head(&self) -> &Parts {
+        &self.head
+    }
+
     /// How many partitions it changes.
     pub fn partitions(&self) -> usize {
         self.gone.len() + self.set.len()

@@ -281,14 +281,21 @@ impl ForgetBody {
 }
 
 /// The `map/<service>` topic: how the keys of a service are to be spread.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MapBody {
-    /// What was written.
-    pub spec: MapSpec,
-    /// When it was declared over HTTP, by that agent's clock; nothing if a configuration file declares it.
-    pub declared: Option<WallTime>,
-    /// Whether what was declared over HTTP before counts no more.
-    pub is_withdrawn: bool,
+    /// What the owner's configuration file declares.
+    pub file: Option<MapSpec>,
+    /// What an operator said at the owner.
+    pub told: Option<ToldMap>,
+}
+
+/// What an operator said about a map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldMap {
+    /// When, by the clock of the agent that was told: the last word counts.
+    pub at: WallTime,
+    /// What it should be like; nothing if what was said before counts no more.
+    pub spec: Option<MapSpec>,
 }
 
 impl MapBody {
@@ -298,7 +305,7 @@ impl MapBody {
     /// If a value cannot be represented on the wire.
     pub fn to_bytes(&self) -> Result<Vec<u8>, WireError> {
         let mut writer = Writer::default();
-        writer.field(1, &self.spec)?.field(2, &self.declared)?.field(3, &self.is_withdrawn)?;
+        writer.field(1, &self.file)?.field(2, &self.told)?;
         Ok(writer.finish())
     }
 
@@ -308,18 +315,11 @@ impl MapBody {
     /// Names the field that is missing, unreadable or out of bounds.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let reader = Reader::parse(bytes)?;
-        let body = Self {
-            spec: reader.required(1, "spec")?,
-            declared: reader.required(2, "declared")?,
-            is_withdrawn: reader.required(3, "is_withdrawn")?,
-        };
-        if body.spec.pins.len() > PINS_MAX {
-            let count = body.spec.pins.len();
-            return Err(FieldError::Bounds(
-                1,
-                "spec.pins",
-                format!("{count}, at most {PINS_MAX} are allowed"),
-            ));
+        let body = Self { file: reader.required(1, "file")?, told: reader.required(2, "told")? };
+        let told = body.told.as_ref().and_then(|told| told.spec.as_ref());
+        if let Some(spec) = body.file.iter().chain(told).find(|spec| spec.pins.len() > PINS_MAX) {
+            let count = spec.pins.len();
+            return Err(FieldError::Bounds(1, "pins", format!("{count}, at most {PINS_MAX} are allowed")));
         }
         Ok(body)
     }
@@ -474,7 +474,8 @@ mod tests {
         let trust = TrustBody { chain: vec![vec![1]], document_key: [2; 32], vouched: vec![3] };
         assert_eq!(TrustBody::from_bytes(&trust.to_bytes().expect("fits")), Ok(trust));
         let spec = MapSpec { pins: vec![Pin { key: "acme".to_owned(), node: None }], ..MapSpec::default() };
-        let map = MapBody { spec, declared: Some(WallTime::from_unix_millis(6)), is_withdrawn: false };
+        let told = Some(ToldMap { at: WallTime::from_unix_millis(6), spec: Some(spec) });
+        let map = MapBody { file: Some(MapSpec::default()), told };
         assert_eq!(MapBody::from_bytes(&map.to_bytes().expect("fits")), Ok(map));
         let layout = LayoutBody {
             bytes: vec![1],

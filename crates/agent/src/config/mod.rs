@@ -9,6 +9,7 @@
 mod cidr;
 mod error;
 pub mod knob;
+mod maps;
 mod profiles;
 mod reader;
 mod sections;
@@ -22,6 +23,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ringmesh_types::map_spec::MapSpec;
 use ringmesh_types::name::{ClusterName, NodeName, RegionName, ServiceName, ZoneName};
 use serde_json::Value;
 use toml::de::DeTable;
@@ -51,6 +53,8 @@ pub struct Config {
     pub log: Log,
     /// `[[service]]`: what runs on this node.
     pub services: Vec<DeclaredService>,
+    /// `[[map]]`: how the keys of services are spread.
+    pub maps: BTreeMap<ServiceName, MapSpec>,
 }
 
 /// Who this node is.

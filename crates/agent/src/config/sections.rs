@@ -10,6 +10,7 @@ use ringmesh_types::name::{NodeName, ServiceName};
 
 use super::cidr::Cidr;
 use super::knob::{self, Knob};
+use super::maps;
 use super::profiles::{Askers, Profiles, Rule};
 use super::reader::{Reader, Table};
 use super::services;
@@ -17,7 +18,7 @@ use super::values;
 use super::{Config, Dns, Http, Log, LogFormat, LogLevel, Mesh, Node, Seed, Tls};
 
 /// All sections.
-const SECTIONS: [&str; 7] = ["node", "mesh", "tls", "dns", "http", "log", "service"];
+const SECTIONS: [&str; 8] = ["node", "mesh", "tls", "dns", "http", "log", "service", "map"];
 const NODE_KEYS: [&str; 6] = ["name", "zone", "region", "cluster", "data_dir", "addresses"];
 const MESH_KEYS: [&str; 9] = [
     "listen",
@@ -75,9 +76,10 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, root: &Table<'a>) -> Option<Conf
     let http = read_http(reader, root);
     let log = read_log(reader, root);
     let services = services::read(reader, root);
+    let maps = maps::read(reader, root);
     let mesh = mesh?;
     let node = Node { addresses: all_addresses(addresses, &mesh), ..node? };
-    Some(Config { node, mesh, tls, dns, http, log, services })
+    Some(Config { node, mesh, tls, dns, http, log, services, maps })
 }
 
 fn read_node<'a>(reader: &mut Reader<'a>, table: &Table<'a>) -> Option<Node> {

@@ -5,6 +5,8 @@
 
 mod connections;
 mod error;
+mod map_watch;
+mod maps;
 mod metrics;
 mod read;
 mod write;
@@ -15,6 +17,7 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Method, StatusCode, header};
@@ -28,12 +31,14 @@ use hyper_util::service::TowerToHyperService;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::limits::HTTP_BODY_BYTES_MAX;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::accepting::Failures;
 use crate::dns_server::DnsHandler;
+use crate::dns_zone::Shown;
 use crate::doctor::Doctor;
 use crate::driver::{Handle, Published};
 use crate::events::Recorder;
@@ -42,10 +47,15 @@ use crate::gate::GateStats;
 use crate::mesh::Mesh;
 use connections::{Impatient, Places};
 use error::ApiError;
+pub(crate) use map_watch::WATCHERS_MAX;
+pub(crate) use maps::Directory;
 
 /// What the handlers work on.
 pub(crate) struct Api {
     pub(crate) handle: Handle,
+    pub(crate) shown: Shown,
+    pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) directory: ArcSwap<Directory>,
     pub(crate) published: Arc<Published>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) followers: Arc<Followers>,
@@ -138,6 +148,17 @@ fn router(api: Arc<Api>) -> Router {
         .route("/hold", post(write::hold))
         .route("/leave", post(write::leave))
         .route("/forget/{name}", post(write::forget))
+        .route("/maps", get(maps::list))
+        .route("/maps/{map}", get(maps::show).put(maps::declare).delete(maps::withdraw))
+        .route("/maps/{map}/lookup", get(maps::lookup).post(maps::lookup_many))
+        .route("/maps/{map}/heat", get(maps::heat).post(maps::report))
+        .route("/maps/{map}/plan", get(maps::plan))
+        .route("/maps/{map}/history", get(maps::history))
+        .route("/maps/{map}/watch", get(map_watch::watch))
+        .route("/maps/{map}/apply", post(maps::apply))
+        .route("/maps/{map}/split", post(maps::split))
+        .route("/maps/{map}/merge", post(maps::merge))
+        .route("/maps/{map}/dedicate", post(maps::dedicate).delete(maps::undedicate))
         .route("/explain", get(read::explain))
         .route("/doctor", get(read::doctor))
         .route("/events", get(read::events))

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use ringmesh_node::io::{Command, DrainTarget, OnConflict};
+use ringmesh_node::io::{Command, DrainTarget, OnConflict, Said};
 use ringmesh_node::registration::RawRegistration;
 use ringmesh_types::duration;
 use ringmesh_types::name::{InstanceId, NodeName};
@@ -19,16 +19,16 @@ use serde_json::{Value, json};
 use super::Api;
 use super::error::ApiError;
 
-type Done = Result<(StatusCode, Json<Value>), ApiError>;
-type Body = Result<Bytes, BytesRejection>;
-type PathText = Result<Path<String>, PathRejection>;
+pub(super) type Done = Result<(StatusCode, Json<Value>), ApiError>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
+pub(super) type PathText = Result<Path<String>, PathRejection>;
 
-fn path(text: PathText) -> Result<String, ApiError> {
+pub(super) fn path(text: PathText) -> Result<String, ApiError> {
     text.map(|Path(text)| text).map_err(|rejection| ApiError::invalid(rejection.body_text()))
 }
 
 /// Reads a JSON body; an absent one is an empty object.
-fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+pub(super) fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
     let bytes = body?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     parse(text).map_err(ApiError::invalid)
@@ -52,9 +52,11 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     Ok(value)
 }
 
-async fn call(api: &Api, command: Command) -> Done {
-    let says = api.handle.call(command).await?;
-    Ok((StatusCode::OK, Json(json!({ "ok": says }))))
+pub(super) async fn call(api: &Api, command: Command) -> Done {
+    match api.handle.call(command).await? {
+        Said::Words(says) => Ok((StatusCode::OK, Json(json!({ "ok": says })))),
+        Said::Author(view) => Ok((StatusCode::OK, Json(json!(view)))),
+    }
 }
 
 /// What to do about another instance with the same id.

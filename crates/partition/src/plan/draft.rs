@@ -7,7 +7,7 @@ use ringmesh_types::ids::NodeId;
 use crate::heat::Heat;
 use crate::map::{DEDICATED_MAX, Dedicated, Host, Map, PARTITIONS_MAX, Parts, ROSTER_MAX, Seat, Seats};
 use crate::place::{Candidate, Heirs, Wishes};
-use crate::plan::{OrderError, Plan, PlanConfig, PlanError, Share, Step, What};
+use crate::plan::{OrderError, Plan, PlanConfig, PlanError, Share, Step, What, Why};
 use crate::position::Position;
 use crate::slice::Slice;
 
@@ -162,8 +162,8 @@ impl<'a> Draft<'a> {
         Slice { start, end: behind.map_or(start, |(end, _)| *end) }
     }
 
-    pub(super) fn step(&mut self, what: What, churn: f64, why: String) {
-        self.steps.push(Step { what, churn, why });
+    pub(super) fn step(&mut self, what: What, churn: f64, why: impl Into<Why>) {
+        self.steps.push(Step { what, churn, why: why.into() });
     }
 
     /// Whether the owner of so much of the space may still change in this round.
@@ -197,7 +197,7 @@ impl<'a> Draft<'a> {
                 let (from, to_node) = (self.node(owner), self.node(to));
                 self.give(start, to);
                 let share = self.slice(start).share();
-                self.step(What::Cover { start, from, to: to_node }, share, format!("{from} is lost"));
+                self.step(What::Cover { start, from, to: to_node }, share, Why::Lost(from));
             } else if standbys.len() < wanted || !standbys.iter().all(|seat| self.may_serve(*seat)) {
                 self.give(start, owner);
             }
@@ -211,7 +211,7 @@ impl<'a> Draft<'a> {
                 }
                 let owners = key.owners.len();
                 self.set_owners(at, key.owners);
-                self.step(What::Spread { at, owners }, 0.0, "an owner is lost".to_owned());
+                self.step(What::Spread { at, owners }, 0.0, "an owner is lost");
             }
         }
     }
@@ -304,10 +304,9 @@ impl<'a> Draft<'a> {
             let share = self.slice(start).share();
             let (from_node, to_node) = (self.node(from), self.node(to));
             let why = if is_drained(self, from) {
-                format!("{from_node} should own nothing")
+                Why::Drained(from_node)
             } else {
-                let low = self.ratio(to, unit);
-                format!("{from_node} has {ratio:.2} times its share, {to_node} {low:.2} times")
+                Why::Uneven { from: from_node, high: ratio, to: to_node, low: self.ratio(to, unit) }
             };
             self.give(start, to);
             self.churn += share;
@@ -367,7 +366,7 @@ impl<'a> Draft<'a> {
             } else {
                 self.set_owners(*at, owners);
             }
-            self.step(What::Dedicate { at: *at, to }, 0.0, "an operator pinned it".to_owned());
+            self.step(What::Dedicate { at: *at, to }, 0.0, "an operator pinned it");
         }
     }
 
@@ -384,7 +383,7 @@ impl<'a> Draft<'a> {
             return Err(OrderError::Count);
         }
         self.cells.insert(at, cell);
-        self.step(What::Split { start, at }, 0.0, BY_OPERATOR.to_owned());
+        self.step(What::Split { start, at }, 0.0, BY_OPERATOR);
         Ok(())
     }
 
@@ -402,7 +401,7 @@ impl<'a> Draft<'a> {
             return Err(OrderError::Churn { share: Share(share), left });
         }
         self.cells.remove(&start);
-        self.step(What::Merge { start, into }, share, BY_OPERATOR.to_owned());
+        self.step(What::Merge { start, into }, share, BY_OPERATOR);
         Ok(())
     }
 
@@ -452,7 +451,7 @@ fn adopt(map: &Map, candidates: &[Candidate]) -> Result<(Vec<Candidate>, Vec<Ste
     let by_node: BTreeMap<NodeId, &Candidate> = candidates.iter().map(|one| (one.node, one)).collect();
     let mut steps = Vec::new();
     let note = |steps: &mut Vec<Step>, what, why: &str| {
-        steps.push(Step { what, churn: 0.0, why: why.to_owned() });
+        steps.push(Step { what, churn: 0.0, why: why.into() });
     };
     let mut members: Vec<Candidate> = Vec::new();
     for host in &map.parts().roster {

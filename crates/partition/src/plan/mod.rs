@@ -28,7 +28,7 @@ use crate::place::{Candidate, place};
 use crate::position::{Position, Strategy};
 use draft::Draft;
 
-pub use step::{Step, What};
+pub use step::{Step, What, Why};
 
 /// How load is kept even.
 #[derive(Debug, Clone, PartialEq)]

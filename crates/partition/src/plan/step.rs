@@ -14,7 +14,7 @@ pub struct Step {
     /// The share of the space that changes its owner by it.
     pub churn: f64,
     /// Why.
-    pub why: String,
+    pub why: Why,
 }
 
 /// What a step does.
@@ -77,19 +77,73 @@ pub enum What {
     },
 }
 
+impl Step {
+    /// In words, with members as `name` calls them.
+    pub fn told(&self, name: impl Fn(NodeId) -> String) -> String {
+        let what = match &self.what {
+            What::Join(node) => format!("join {}", name(*node)),
+            What::Leave(node) => format!("leave {}", name(*node)),
+            What::Cover { start, from, to } => format!("cover {start}: {} to {}", name(*from), name(*to)),
+            What::Merge { start, into } => format!("merge {start} into {into}"),
+            What::Move { start, from, to } => format!("move {start}: {} to {}", name(*from), name(*to)),
+            What::Split { start, at } => format!("split {start} at {at}"),
+            What::Dedicate { at, to } => format!("dedicate {at} to {}", name(*to)),
+            What::Return { at } => format!("return {at}"),
+            What::Spread { at, owners } => format!("spread {at} over {owners}"),
+        };
+        format!("{what}: {}", self.why.told(name))
+    }
+}
+
+/// Why something is done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Why {
+    /// In words that name no member.
+    Words(String),
+    /// A member is lost.
+    Lost(NodeId),
+    /// A member should own nothing.
+    Drained(NodeId),
+    /// One member has so many times its share, another one so many times.
+    Uneven {
+        /// Who has too much.
+        from: NodeId,
+        /// How many times its share.
+        high: f64,
+        /// Who has least.
+        to: NodeId,
+        /// How many times its share.
+        low: f64,
+    },
+}
+
+impl Why {
+    fn told(&self, name: impl Fn(NodeId) -> String) -> String {
+        match self {
+            Self::Words(words) => words.clone(),
+            Self::Lost(node) => format!("{} is lost", name(*node)),
+            Self::Drained(node) => format!("{} should own nothing", name(*node)),
+            Self::Uneven { from, high, to, low } => {
+                format!("{} has {high:.2} times its share, {} {low:.2} times", name(*from), name(*to))
+            }
+        }
+    }
+}
+
+impl From<&str> for Why {
+    fn from(words: &str) -> Self {
+        Self::Words(words.to_owned())
+    }
+}
+
+impl From<String> for Why {
+    fn from(words: String) -> Self {
+        Self::Words(words)
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.what {
-            What::Join(node) => write!(f, "join {node}")?,
-            What::Leave(node) => write!(f, "leave {node}")?,
-            What::Cover { start, from, to } => write!(f, "cover {start}: {from} to {to}")?,
-            What::Merge { start, into } => write!(f, "merge {start} into {into}")?,
-            What::Move { start, from, to } => write!(f, "move {start}: {from} to {to}")?,
-            What::Split { start, at } => write!(f, "split {start} at {at}")?,
-            What::Dedicate { at, to } => write!(f, "dedicate {at} to {to}")?,
-            What::Return { at } => write!(f, "return {at}")?,
-            What::Spread { at, owners } => write!(f, "spread {at} over {owners}")?,
-        }
-        write!(f, ": {}", self.why)
+        f.write_str(&self.told(|node| node.to_string()))
     }
 }

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
 use ringmesh_health::monitor::EndpointKey;
-use ringmesh_node::io::{CommandError, Ticket};
+use ringmesh_node::io::{CommandError, Said, Ticket};
 use ringmesh_node::registration::SavedState;
 use ringmesh_node::{Node, NodeConfig};
+use ringmesh_partition::map::Map;
 use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::ids::{Epoch, NodeId};
+use ringmesh_types::name::ServiceName;
 use ringmesh_types::stored::Stored;
 use ringmesh_types::time::Instant;
 
@@ -29,6 +31,7 @@ pub(super) struct Disk {
     pub(super) view: Vec<Arc<Stored>>,
     pub(super) down: Vec<NodeId>,
     pub(super) peers: Vec<SocketAddr>,
+    pub(super) maps: Vec<(ServiceName, Arc<Map>)>,
 }
 
 /// What a host has only while it runs.
@@ -92,7 +95,7 @@ pub(super) struct Host {
     pub(super) running: Option<Box<Running>>,
     pub(super) slow: Option<Slow>,
     pub(super) endpoints: BTreeMap<SocketAddr, Endpoint>,
-    pub(super) answers: Vec<Result<String, CommandError>>,
+    pub(super) answers: Vec<Result<Said, CommandError>>,
     pub(super) sent: Traffic,
     pub(super) is_changed: bool,
 }
@@ -144,6 +147,7 @@ impl Host {
                 agent_version: "sim".to_owned(),
                 seeds: (0..config.seeds.min(config.hosts)).map(address).collect(),
                 declared: Vec::new(),
+                maps: config.maps.clone(),
                 probe: ProbeConfig { indirect: NonZeroUsize::MIN.saturating_add(2), ..config.probe.clone() },
                 suspicion: config.suspicion.clone(),
                 parts: config.parts,

@@ -21,12 +21,16 @@ use ringmesh_gossip::parts::Parts;
 use ringmesh_gossip::suspicion::SuspicionConfig;
 use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{Outcome, ProbeId};
-use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Source, Ticket};
+use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Said, Source, Ticket};
+use ringmesh_node::maps::MapsView;
 use ringmesh_node::registration::RawRegistration;
 use ringmesh_node::watch::PresenceChange;
 use ringmesh_node::{Node, NodeConfig, Restored};
+use ringmesh_partition::map::Map;
 use ringmesh_types::event::Event;
 use ringmesh_types::ids::{Epoch, NodeId};
+use ringmesh_types::map_spec::MapSpec;
+use ringmesh_types::name::ServiceName;
 use ringmesh_types::sealed::Statement;
 use ringmesh_types::snapshot::{MemberState, Snapshot};
 use ringmesh_types::time::{Instant, WallTime};
@@ -61,6 +65,8 @@ pub struct WorldConfig {
     pub parts: Parts,
     /// How long a restarting member is waited for.
     pub hold: Duration,
+    /// Maps that every host's configuration declares.
+    pub maps: BTreeMap<ServiceName, MapSpec>,
     /// For the largest meshes: keys are known without `trust` documents, hosts without services say nothing of services,
     /// and disks keep nothing of others.
     pub is_bare: bool,
@@ -78,6 +84,7 @@ impl Default for WorldConfig {
             suspicion: SuspicionConfig::default(),
             parts: Parts::ALL,
             hold: Duration::from_secs(20),
+            maps: BTreeMap::new(),
             is_bare: false,
         }
     }
@@ -232,6 +239,7 @@ impl World {
             registrations: host.disk.registrations.clone(),
             health: host.disk.health.iter().cloned().collect(),
             peers: host.disk.peers.clone(),
+            maps: host.disk.maps.iter().map(|(service, map)| (service.clone(), Map::clone(map))).collect(),
         };
         Seedling { id: host.id, is_newer: host.is_newer, epoch, config: host.config.clone(), restored, seed }
     }
@@ -358,7 +366,7 @@ impl World {
     }
 
     /// What commands on a host were answered since this was last asked.
-    pub fn take_answers(&mut self, host: usize) -> Vec<Result<String, CommandError>> {
+    pub fn take_answers(&mut self, host: usize) -> Vec<Result<Said, CommandError>> {
         core::mem::take(&mut self.hosts[host].answers)
     }
 
@@ -415,6 +423,12 @@ impl World {
     pub fn snapshot(&mut self, host: usize) -> Option<Arc<Snapshot>> {
         let now = self.now;
         self.hosts[host].running.as_mut().map(|running| running.node.snapshot(now))
+    }
+
+    /// The maps of keys as a host sees them, if it runs.
+    pub fn maps(&mut self, host: usize) -> Option<Arc<MapsView>> {
+        let now = self.now;
+        self.hosts[host].running.as_mut().map(|running| running.node.maps_view(now))
     }
 
     /// How `observer` sees `subject`.

@@ -242,6 +242,7 @@ impl World {
                 Persist::View { .. } | Persist::Peers(_) if self.is_bare => {}
                 Persist::View { documents, down } => (disk.view, disk.down) = (documents, down),
                 Persist::Peers(peers) => disk.peers = peers,
+                Persist::Maps(maps) => disk.maps = maps,
             }
         }
         if let Some(ticket) = ticket {

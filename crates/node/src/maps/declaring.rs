@@ -1,0 +1,119 @@
+//! What is declared about maps on this VM: by the configuration file, and by operators.
+
+use std::collections::BTreeSet;
+
+use ringmesh_partition::definition::Definition;
+use ringmesh_types::body::{MapBody, ToldMap};
+use ringmesh_types::document::Topic;
+use ringmesh_types::ids::NodeId;
+use ringmesh_types::map_spec::{MapSpec, PINS_MAX, Pin};
+use ringmesh_types::name::ServiceName;
+use ringmesh_types::time::Instant;
+
+use super::MAPS_MAX;
+use super::authoring::no_map;
+use crate::io::{Class, CommandError, CommandErrorKind};
+use crate::local::{State, error};
+use crate::machine::Node;
+
+impl Node {
+    /// An operator says how the keys of a service are to be spread, or that what operators said counts no more.
+    pub(crate) fn plan_map_told(
+        &mut self,
+        now: Instant,
+        service: ServiceName,
+        spec: Option<MapSpec>,
+    ) -> Result<(State, String), CommandError> {
+        let is_known = self.maps.known.contains_key(&service);
+        if let Some(spec) = &spec {
+            let cluster = &self.config.cluster;
+            Definition::read(spec, |name| NodeId::derive(cluster, name))
+                .map_err(|problems| error(CommandErrorKind::Invalid, problems.join("; ")))?;
+            if !is_known && self.maps.known.len() >= MAPS_MAX {
+                let detail = format!("{MAPS_MAX} maps are declared already, more are not allowed");
+                return Err(error(CommandErrorKind::Conflict, detail));
+            }
+        } else if !is_known {
+            return Err(no_map(&service));
+        }
+        let mut state = self.local.latest().clone();
+        let says = match &spec {
+            Some(_) => format!("the map of {service} is declared"),
+            None => format!("what operators said about the map of {service} counts no more"),
+        };
+        // A word later than the last one, wherever that was said, and whatever the clock there was.
+        let last = self.maps.definitions.get(&service).into_iter().flat_map(|all| all.values());
+        let last = last.filter_map(|body| body.told.as_ref()).map(|told| told.at).max();
+        let at = self
+            .clock
+            .wall(now)
+            .max(last.map_or_else(Default::default, |last| last.after(core::time::Duration::from_millis(1))));
+        state.maps.insert(service, ToldMap { at, spec });
+        Ok((state, says))
+    }
+
+    /// The map of a service as it is declared now, to be changed.
+    fn spec_of(&self, service: &ServiceName) -> Result<MapSpec, CommandError> {
+        self.maps.known.get(service).map(|known| known.spec.clone()).ok_or_else(|| no_map(service))
+    }
+
+    pub(crate) fn plan_pin(
+        &mut self,
+        now: Instant,
+        service: ServiceName,
+        pin: Pin,
+    ) -> Result<(State, String), CommandError> {
+        let mut spec = self.spec_of(&service)?;
+        spec.pins.retain(|other| other.key != pin.key);
+        if spec.pins.len() >= PINS_MAX {
+            let detail = format!("pins: {PINS_MAX} keys are pinned already, more are not allowed");
+            return Err(error(CommandErrorKind::Conflict, detail));
+        }
+        let says = format!("{:?} gets a partition of its own in the map of {service}", pin.key);
+        spec.pins.push(pin);
+        self.plan_map_told(now, service, Some(spec)).map(|(state, _)| (state, says))
+    }
+
+    pub(crate) fn plan_unpin(
+        &mut self,
+        now: Instant,
+        service: ServiceName,
+        key: &str,
+    ) -> Result<(State, String), CommandError> {
+        let mut spec = self.spec_of(&service)?;
+        let before = spec.pins.len();
+        spec.pins.retain(|pin| pin.key != key);
+        if spec.pins.len() == before {
+            let detail = format!("no key {key:?} is pinned in the map of {service}");
+            return Err(error(CommandErrorKind::NotFound, detail));
+        }
+        let says = format!("{key:?} goes back to the partition around it once it is not hot");
+        self.plan_map_told(now, service, Some(spec)).map(|(state, _)| (state, says))
+    }
+
+    /// Publishes what is declared here now.
+    pub(crate) fn say_maps(&mut self) {
+        let told = &self.local.committed().maps;
+        let services: BTreeSet<ServiceName> =
+            self.config.maps.keys().chain(told.keys()).chain(&self.maps.said).cloned().collect();
+        for service in services {
+            let body = MapBody {
+                file: self.config.maps.get(&service).cloned(),
+                told: self.local.committed().maps.get(&service).cloned(),
+            };
+            match body.to_bytes() {
+                Ok(bytes) => self.publisher.want(Topic::map(&service), Class::Bulk, bytes),
+                Err(_) => self.stats.documents_refused += 1,
+            }
+            self.maps.said.insert(service);
+        }
+    }
+
+    /// A peer shows what an earlier life of this agent said about a map: what it says now takes its place.
+    pub(crate) fn say_map_again(&mut self, service: &ServiceName) {
+        if self.maps.said.len() < 4 * MAPS_MAX {
+            self.maps.said.insert(service.clone());
+        }
+        self.say_maps();
+    }
+}

@@ -1,0 +1,381 @@
+//! Maps of who owns which keys of a service, in the mesh: who declares them, which generation this node goes by, and what it does if
+//! it is their author.
+//!
+//! Two topics carry them. `map/<service>` says what a map should be like, and is written by whoever declares it. `layout/<service>`
+//! is one generation, written by its author; whoever has missed those before asks a member for them. Load is reported to the
+//! author alone. [`ringmesh_partition`] decides what a plan is and whom to follow; here are only the ways between members.
+
+mod authoring;
+mod declaring;
+mod following;
+mod view;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use ringmesh_partition::author::Author;
+use ringmesh_partition::definition::Definition;
+use ringmesh_partition::follow::Follower;
+use ringmesh_partition::heat::Report;
+use ringmesh_partition::map::Map;
+use ringmesh_types::body::{HealthBody, LayoutBody, MapBody, ServicesBody};
+use ringmesh_types::document::Topic;
+use ringmesh_types::event::{EventKind, Severity};
+use ringmesh_types::ids::NodeId;
+use ringmesh_types::map_spec::MapSpec;
+use ringmesh_types::name::ServiceName;
+use ringmesh_types::owners::KeyOwners;
+use ringmesh_types::service::HealthState;
+use ringmesh_types::time::{Instant, WallTime};
+
+use crate::io::Class;
+use crate::machine::{Node, Timer};
+use crate::members::Member;
+use crate::view::{health_body, services_body};
+
+pub use authoring::MapOrder;
+pub(crate) use following::MapAsked;
+use following::{Chain, Layout, Seek};
+pub use view::{AuthorView, Generation, MapView, MapsView, ProposalView};
+
+/// Maps at most.
+pub const MAPS_MAX: usize = 16;
+/// Programs that report load to one agent at most, for one map.
+pub const REPORTERS_MAX: usize = 64;
+/// Generations whose reasons are kept.
+const HISTORY_MAX: usize = 64;
+/// Maps are looked after this often.
+const TICK: Duration = Duration::from_secs(1);
+/// What becomes of those that are lost is decided so soon after it was seen: what is lost together is covered for together.
+const COVER_AFTER: Duration = Duration::from_millis(200);
+/// Who was lost less than this ago may be lost for others still, or was for whoever made a map then.
+const LOST_REMEMBERED: Duration = Duration::from_secs(600);
+
+/// A map as it is known here.
+#[derive(Debug)]
+struct Known {
+    spec: MapSpec,
+    definition: Definition,
+    declared_by: NodeId,
+    told: Option<WallTime>,
+    follower: Option<Follower>,
+    author: Author,
+    /// The author, as this node sees it.
+    elected: Option<NodeId>,
+    chain: Option<Chain>,
+    seek: Seek,
+    /// What programs on this VM reported.
+    reporters: BTreeMap<String, (Instant, Report)>,
+    report_at: Instant,
+    history: VecDeque<Arc<Generation>>,
+    /// Who may serve, and since when it is the same.
+    calm: (Vec<NodeId>, Instant),
+}
+
+/// All maps.
+#[derive(Debug, Default)]
+pub(crate) struct Maps {
+    definitions: BTreeMap<ServiceName, BTreeMap<NodeId, MapBody>>,
+    layouts: BTreeMap<ServiceName, BTreeMap<NodeId, Layout>>,
+    /// What this agent itself has said something about.
+    said: BTreeSet<ServiceName>,
+    known: BTreeMap<ServiceName, Known>,
+    /// What was on disk when this node started.
+    restored: BTreeMap<ServiceName, Map>,
+    /// When members were last seen to be lost.
+    lost: BTreeMap<NodeId, Instant>,
+    /// When maps are looked after next; timers armed for another moment are stale.
+    next: Option<Instant>,
+    is_dirty: bool,
+    is_unsaved: bool,
+    view: view::Shown,
+}
+
+impl Maps {
+    pub(crate) fn new(restored: Vec<(ServiceName, Map)>) -> Self {
+        Self { restored: restored.into_iter().collect(), ..Self::default() }
+    }
+
+    /// What whoever only looks keys up needs.
+    pub(crate) fn owners(&self) -> &Arc<BTreeMap<ServiceName, Arc<dyn KeyOwners>>> {
+        &self.view.owners
+    }
+
+    /// Whether it should go to disk again, and what.
+    pub(crate) fn take_unsaved(&mut self) -> Option<Vec<(ServiceName, Arc<Map>)>> {
+        core::mem::take(&mut self.is_unsaved).then(|| {
+            let followed = |(service, known): (&ServiceName, &Known)| {
+                Some((service.clone(), known.follower.as_ref()?.shared()))
+            };
+            self.known.iter().filter_map(followed).collect()
+        })
+    }
+}
+
+/// What is declared, and who declares it.
+struct Declared<'a> {
+    spec: &'a MapSpec,
+    by: NodeId,
+    told: Option<WallTime>,
+}
+
+/// The declarations that count, the one that wins first: what operators said last goes before what files say.
+fn ranked(all: &BTreeMap<NodeId, MapBody>) -> Vec<Declared<'_>> {
+    let words = || all.iter().filter_map(|(by, body)| body.told.as_ref().map(|told| (*by, told)));
+    let withdrawn = words().filter(|(_, told)| told.spec.is_none()).map(|(_, told)| told.at).max();
+    let told = words()
+        .filter(|(_, told)| Some(told.at) > withdrawn)
+        .filter_map(|(by, told)| Some(Declared { spec: told.spec.as_ref()?, by, told: Some(told.at) }));
+    let files =
+        all.iter().filter_map(|(by, body)| Some(Declared { spec: body.file.as_ref()?, by: *by, told: None }));
+    let mut ranked: Vec<Declared<'_>> = told.chain(files).collect();
+    ranked.sort_by_key(|one| core::cmp::Reverse((one.told, one.by)));
+    ranked
+}
+
+impl Node {
+    /// Somebody, perhaps this node, says how the keys of a service are to be spread.
+    pub(crate) fn on_map_body(&mut self, now: Instant, owner: NodeId, service: &ServiceName, body: &MapBody) {
+        let all = self.maps.definitions.entry(service.clone()).or_default();
+        all.insert(owner, body.clone());
+        self.redefine(now, service);
+    }
+
+    /// Works out what counts for a service now.
+    fn redefine(&mut self, now: Instant, service: &ServiceName) {
+        let cluster = self.config.cluster.clone();
+        let read = |declared: &Declared<'_>| {
+            Definition::read(declared.spec, |name| NodeId::derive(&cluster, name)).ok()
+        };
+        let all = self.maps.definitions.get(service);
+        let ranked = all.map(ranked).unwrap_or_default();
+        let found = ranked.iter().find_map(|one| Some((read(one)?, one.spec.clone(), one.by, one.told)));
+        let differing = ranked
+            .iter()
+            .any(|one| found.as_ref().is_some_and(|(_, spec, ..)| one.told.is_none() && one.spec != spec));
+        let Some((definition, spec, by, told)) = found else {
+            if self.maps.known.remove(service).is_some() {
+                self.map_event(now, Severity::Warning, service, "", "gone", "nobody declares it any more");
+                self.maps_changed();
+            }
+            return;
+        };
+        if self.maps.known.get(service).is_some_and(|known| known.spec == spec && known.declared_by == by) {
+            return;
+        }
+        let name = self.name_of(by);
+        let mut cause = match told {
+            Some(_) => format!("an operator at {name} said so"),
+            None => format!("the configuration of {name} declares it"),
+        };
+        if differing {
+            cause += "; other agents' configurations declare it differently";
+        }
+        let known = match self.maps.known.remove(service) {
+            Some(known) if known.definition.strategy == definition.strategy => {
+                Known { spec, definition, declared_by: by, told, ..known }
+            }
+            Some(_) | None => {
+                if self.maps.known.len() >= MAPS_MAX {
+                    let cause = format!("{MAPS_MAX} maps are declared already");
+                    return self.map_event(now, Severity::Warning, service, "", "not kept", cause);
+                }
+                let restored = self.maps.restored.remove(service);
+                let fits = |map: &Map| map.parts().strategy == definition.strategy;
+                Known {
+                    follower: restored.filter(fits).map(|map| Follower::new(now, map)),
+                    spec,
+                    definition,
+                    declared_by: by,
+                    told,
+                    author: Author::default(),
+                    elected: None,
+                    chain: None,
+                    seek: Seek::default(),
+                    reporters: BTreeMap::new(),
+                    report_at: now,
+                    history: VecDeque::new(),
+                    calm: (Vec::new(), now),
+                }
+            }
+        };
+        self.maps.known.insert(service.clone(), known);
+        self.maps.is_dirty = true;
+        self.map_event(now, Severity::Info, service, "", "declared", cause);
+        self.maps_changed();
+        self.maps_soon(now);
+    }
+
+    /// A member is dropped: what it said counts no more.
+    pub(crate) fn forget_maps_of(&mut self, now: Instant, owner: NodeId) {
+        self.maps.layouts.values_mut().for_each(|all| {
+            all.remove(&owner);
+        });
+        let mut touched = Vec::new();
+        for (service, all) in &mut self.maps.definitions {
+            if all.remove(&owner).is_some() {
+                touched.push(service.clone());
+            }
+        }
+        self.maps.definitions.retain(|_, all| !all.is_empty());
+        touched.iter().for_each(|service| self.redefine(now, service));
+    }
+
+    /// A member came, went, or runs something else: maps may have to follow.
+    pub(crate) fn note_servers_changed(&mut self, now: Instant, id: NodeId) {
+        if self.maps.known.is_empty() {
+            return;
+        }
+        if !self.members.find(id).is_some_and(Member::is_serving) || self.is_failing(id) {
+            self.maps.lost.insert(id, now);
+        }
+        self.maps.is_dirty = true;
+        self.maps_soon(now);
+    }
+
+    /// Whether everything that a member runs and that some map is about fails.
+    fn is_failing(&self, id: NodeId) -> bool {
+        self.maps.known.keys().any(|service| {
+            services_body(&self.registry, id)
+                .is_some_and(|body| runs(body, health_body(&self.registry, id), service) == Runs::Failing)
+        })
+    }
+
+    fn maps_soon(&mut self, now: Instant) {
+        let at = now.after(COVER_AFTER);
+        if self.maps.next.is_none_or(|next| at < next) {
+            self.maps.next = Some(at);
+            self.timers.arm(at, Timer::Maps(at));
+        }
+    }
+
+    pub(crate) fn on_maps_due(&mut self, now: Instant, armed: Instant) {
+        if self.maps.next != Some(armed) {
+            return;
+        }
+        self.maps.next = None;
+        if self.maps.known.is_empty() {
+            return;
+        }
+        let at = now.after(TICK);
+        self.maps.next = Some(at);
+        self.timers.arm(at, Timer::Maps(at));
+        let Self { maps, members, .. } = self;
+        maps.lost.retain(|id, at| {
+            if !members.find(*id).is_some_and(Member::is_serving) {
+                *at = now;
+            }
+            members.find(*id).is_some() && now.since(*at) < LOST_REMEMBERED
+        });
+        let is_dirty = core::mem::take(&mut self.maps.is_dirty);
+        let services: Vec<ServiceName> = self.maps.known.keys().cloned().collect();
+        for service in services {
+            self.elect(now, &service);
+            self.seek(now, &service);
+            self.offer_layouts(now, &service);
+            self.plan_map(now, &service, is_dirty);
+            self.report_heat(now, &service);
+        }
+    }
+
+    /// Readers should see the maps anew.
+    fn maps_changed(&mut self) {
+        self.maps.view.is_stale = true;
+        self.view.maps_changed();
+    }
+
+    fn map_event(
+        &mut self,
+        now: Instant,
+        severity: Severity,
+        service: &ServiceName,
+        from: impl ToString,
+        to: impl ToString,
+        cause: impl ToString,
+    ) {
+        self.event(now, EventKind::Map, severity, service.clone(), from, to, cause);
+    }
+
+    /// The maps as readers see them.
+    pub fn maps_view(&mut self, now: Instant) -> Arc<MapsView> {
+        if core::mem::take(&mut self.maps.view.is_stale) {
+            let all = self.maps.known.iter().map(|(service, known)| {
+                (service.clone(), Arc::new(MapView::of(service, known, now, &self.clock, self.id())))
+            });
+            let maps = MapsView { by_service: all.collect() };
+            self.maps.view.owners = maps.owners();
+            self.maps.view.maps = Arc::new(maps);
+        }
+        Arc::clone(&self.maps.view.maps)
+    }
+
+    /// What `layout` says of itself, told by whoever made it.
+    fn tell_layout(&mut self, service: &ServiceName, body: &LayoutBody) {
+        match body.to_bytes() {
+            Ok(bytes) => self.publisher.want(Topic::layout(service), Class::Health, bytes),
+            Err(_) => self.stats.documents_refused += 1,
+        }
+    }
+}
+
+/// How a member stands to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    /// It has no instance of it.
+    Nothing,
+    /// All that it has fail.
+    Failing,
+    /// It serves, with so much weight; 0 while it drains.
+    Weight(u16),
+}
+
+fn runs(body: &ServicesBody, health: Option<&HealthBody>, service: &ServiceName) -> Runs {
+    let instances = || body.instances.iter().filter(|instance| instance.service == *service);
+    if instances().next().is_none() {
+        return Runs::Nothing;
+    }
+    let fails = |id| {
+        let known = health.and_then(|health| health.instances.iter().find(|known| known.id == id));
+        known.is_some_and(|known| {
+            !known.endpoints.is_empty()
+                && known.endpoints.iter().all(|endpoint| endpoint.state == HealthState::Failing)
+        })
+    };
+    if instances().all(|instance| fails(instance.id.clone())) {
+        return Runs::Failing;
+    }
+    let draws = |is_draining: bool| !is_draining && !body.is_node_draining;
+    let well = instances().filter(|instance| draws(instance.is_draining) && !fails(instance.id.clone()));
+    let weight: u32 = well.map(|instance| u32::from(instance.weight)).sum();
+    Runs::Weight(u16::try_from(weight).unwrap_or(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringmesh_types::body::ToldMap;
+
+    fn spec(partitions_per_host: u16) -> MapSpec {
+        MapSpec { partitions_per_host, ..MapSpec::default() }
+    }
+
+    #[test]
+    fn the_last_word_of_an_operator_counts_and_then_the_files() {
+        let node = |number: u8| NodeId::from_bytes([number; 8]);
+        let told = |at, spec| Some(ToldMap { at: WallTime::from_unix_millis(at), spec });
+        let mut all = BTreeMap::from([
+            (node(1), MapBody { file: Some(spec(1)), told: None }),
+            (node(2), MapBody { file: Some(spec(2)), told: told(10, Some(spec(3))) }),
+            (node(3), MapBody { file: None, told: told(20, Some(spec(4))) }),
+        ]);
+        let wins = |all: &BTreeMap<NodeId, MapBody>| {
+            ranked(all).iter().map(|one| one.spec.partitions_per_host).collect::<Vec<_>>()
+        };
+        assert_eq!(wins(&all), [4, 3, 2, 1]);
+        all.insert(node(4), MapBody { file: None, told: told(15, None) });
+        assert_eq!(wins(&all), [4, 2, 1]);
+        all.insert(node(4), MapBody { file: None, told: told(20, None) });
+        assert_eq!(wins(&all), [2, 1]);
+    }
+}
