@@ -4,14 +4,13 @@
 
 use core::net::IpAddr;
 
-const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
-const BITS_PER_DIGIT: u32 = 5;
+use crate::base32hex;
 
 /// The label of `address`: 7 characters for IPv4, 26 for IPv6.
 pub fn label(address: IpAddr) -> String {
     match address {
-        IpAddr::V4(v4) => encode(&v4.octets()),
-        IpAddr::V6(v6) => encode(&v6.octets()),
+        IpAddr::V4(v4) => base32hex::encode(&v4.octets()),
+        IpAddr::V6(v6) => base32hex::encode(&v6.octets()),
     }
 }
 
@@ -24,48 +23,11 @@ pub fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 8 / 5 + 1);
-    let (mut bits, mut held) = (0_u32, 0);
-    for byte in bytes {
-        bits = (bits << 8) | u32::from(*byte);
-        held += 8;
-        while held >= BITS_PER_DIGIT {
-            held -= BITS_PER_DIGIT;
-            text.push(digit(bits >> held));
-        }
-        bits &= (1 << held) - 1;
-    }
-    if held > 0 {
-        text.push(digit(bits << (BITS_PER_DIGIT - held)));
-    }
-    text
-}
-
-/// The bytes that `text` is made of; the bits that its last digit has to spare must be zeros, or it is no label.
+/// The bytes that `text` stands for, if there are exactly so many.
 fn decode<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
-    let (mut bits, mut held, mut count) = (0_u32, 0, 0);
-    for digit in text.bytes() {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'v' => digit - b'a' + 10,
-            _ => return None,
-        };
-        bits = (bits << BITS_PER_DIGIT) | u32::from(value);
-        held += BITS_PER_DIGIT;
-        if held >= 8 {
-            held -= 8;
-            *bytes.get_mut(count)? = u8::try_from(bits >> held).ok()?;
-            count += 1;
-            bits &= (1 << held) - 1;
-        }
-    }
-    (count == BYTES && bits == 0).then_some(bytes)
-}
-
-fn digit(bits: u32) -> char {
-    char::from(DIGITS[(bits & 31) as usize])
+    let count = base32hex::decode(text.bytes(), &mut bytes).ok()?.len();
+    (count == BYTES).then_some(bytes)
 }
 
 #[cfg(test)]

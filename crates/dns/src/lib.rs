@@ -17,6 +17,7 @@
 
 pub mod admission;
 pub mod answer;
+mod base32hex;
 pub mod client;
 #[cfg(test)]
 mod conformance;
