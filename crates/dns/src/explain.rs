@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use crate::answer::{self, Via};
 use crate::client::Client;
+use crate::owners::{Owners, Role};
 use crate::profile::Profile;
 use crate::qname::{self, Asked};
-use crate::selection::{self, Candidate, Filter, Verdict};
+use crate::selection::{self, Candidate, Filter, Reason, Verdict};
 use crate::zone::{self, ZoneConfig};
 
 /// Why an answer is what it is.
@@ -89,10 +90,10 @@ pub fn explain(
         None => usual_type(&name, &asked),
     };
     let part = part(config, &asked, qtype);
-    let candidates = part
+    let judged = part
         .as_ref()
-        .and_then(|(service, filter)| Some((snapshot.services.get(service)?, filter)))
-        .map_or_else(Vec::new, |(service, filter)| selection::candidates(snapshot, service, filter));
+        .map_or_else(Vec::new, |(service, filter)| judged(snapshot, (&asked, qtype), service, filter));
+    let (candidates, roles): (Vec<_>, Vec<_>) = judged.into_iter().unzip();
     Ok(Explanation {
         rcode: rcode(config, snapshot, &name, qtype),
         name: name.to_ascii(),
@@ -101,7 +102,7 @@ pub fn explain(
         profile: profile.to_string(),
         targets: profile.says().to_owned(),
         floor: candidates.iter().find_map(|candidate| candidate.floor).map(|floor| floor.to_string()),
-        candidates: lines(snapshot, &candidates, qtype, profile),
+        candidates: lines(snapshot, (&candidates, &roles), qtype, profile),
         service: part.map(|(service, _)| service),
     })
 }
@@ -127,13 +128,18 @@ fn usual_type(name: &Name, asked: &Asked) -> RecordType {
     let is_like_srv = name.iter().next().is_some_and(|label| label.starts_with(b"_"));
     match asked {
         Asked::Apex => RecordType::SOA,
-        Asked::Srv { .. } | Asked::Service { .. } => RecordType::SRV,
+        Asked::Srv { .. } | Asked::Service { .. } | Asked::Owners { .. } => RecordType::SRV,
         Asked::Reverse(_) => RecordType::PTR,
         Asked::Status => RecordType::TXT,
         Asked::Host(address) if address.is_ipv6() => RecordType::AAAA,
         Asked::Node(_) | Asked::Host(_) => RecordType::A,
-        Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone if is_like_srv => RecordType::SRV,
-        Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone => RecordType::A,
+        Asked::EmptyNonTerminal | Asked::WrongKey(_) | Asked::Nothing | Asked::OutOfZone => {
+            if is_like_srv {
+                RecordType::SRV
+            } else {
+                RecordType::A
+            }
+        }
     }
 }
 
@@ -153,15 +159,42 @@ fn part(config: &ZoneConfig, asked: &Asked, qtype: RecordType) -> Option<(Servic
                 Filter { protocol: protocol.clone(), transport: Some(*transport), zone: zone.clone() };
             Some((service.clone(), filter))
         }
+        Asked::Owners { service, protocol, transport, .. } => {
+            let filter = Filter { protocol: protocol.clone(), transport: *transport, zone: None };
+            Some((service.clone(), filter))
+        }
         Asked::Apex
         | Asked::Status
         | Asked::Node(_)
         | Asked::Host(_)
         | Asked::Reverse(_)
         | Asked::EmptyNonTerminal
+        | Asked::WrongKey(_)
         | Asked::Nothing
         | Asked::OutOfZone => None,
     }
+}
+
+/// Every endpoint of `service` with what was decided about it, and what its member is to the key, if a key was asked for.
+fn judged<'a>(
+    snapshot: &'a Snapshot,
+    (asked, qtype): (&Asked, RecordType),
+    service: &ServiceName,
+    filter: &Filter,
+) -> Vec<(Candidate<'a>, Option<Role>)> {
+    let Some(view) = snapshot.services.get(service) else {
+        return Vec::new();
+    };
+    if let (Asked::Owners { at, .. }, Some(map)) = (asked, snapshot.maps.get(service)) {
+        let mut explained = Owners::new(snapshot, view, (&**map, *at), filter).explained();
+        if [RecordType::A, RecordType::AAAA].contains(&qtype) {
+            let candidates = explained.iter_mut().map(|(candidate, _)| candidate);
+            let others = candidates.filter(|one| one.served().is_some_and(|(priority, _)| priority > 0));
+            others.for_each(|other| other.verdict = Verdict::Out(Reason::NotFirst));
+        }
+        return explained;
+    }
+    selection::candidates(snapshot, view, filter).into_iter().map(|candidate| (candidate, None)).collect()
 }
 
 /// What an asker would be told.
@@ -184,15 +217,15 @@ fn rcode(config: &ZoneConfig, snapshot: &Snapshot, name: &Name, qtype: RecordTyp
 
 fn lines(
     snapshot: &Snapshot,
-    candidates: &[Candidate<'_>],
+    (candidates, roles): (&[Candidate<'_>], &[Option<Role>]),
     qtype: RecordType,
     profile: Profile,
 ) -> Vec<ExplainedCandidate> {
-    let line = |candidate| ExplainedCandidate {
+    let line = |(candidate, role): (_, &Option<Role>)| ExplainedCandidate {
         sent_weight: sent_weight(candidate, qtype, profile),
-        ..line(snapshot, candidates, candidate, qtype)
+        ..line(snapshot, candidates, (candidate, *role), qtype)
     };
-    let mut lines: Vec<_> = candidates.iter().map(line).collect();
+    let mut lines: Vec<_> = candidates.iter().zip(roles).map(line).collect();
     lines.sort_by(|one, other| {
         let key = |line: &ExplainedCandidate| (!line.in_answer, line.priority.unwrap_or(u16::MAX));
         let names =
@@ -205,13 +238,14 @@ fn lines(
 fn line(
     snapshot: &Snapshot,
     all: &[Candidate<'_>],
-    candidate: &Candidate<'_>,
+    (candidate, role): (&Candidate<'_>, Option<Role>),
     qtype: RecordType,
 ) -> ExplainedCandidate {
     let (instance, member) = (&candidate.instance.instance, &candidate.instance.member);
     let other_family = if candidate.endpoint.address.is_ipv4() { RecordType::AAAA } else { RecordType::A };
     let is_family = qtype != other_family;
-    let reason = if is_family { reason(snapshot, candidate) } else { "other address family".to_owned() };
+    let reason =
+        if is_family { reason(snapshot, candidate, role) } else { "other address family".to_owned() };
     ExplainedCandidate {
         instance: instance.id.to_string(),
         node: member.name.to_string(),
@@ -229,7 +263,14 @@ fn line(
     }
 }
 
-fn reason(snapshot: &Snapshot, candidate: &Candidate<'_>) -> String {
+fn reason(snapshot: &Snapshot, candidate: &Candidate<'_>, role: Option<Role>) -> String {
+    if let Some(role) = role {
+        return match candidate.verdict {
+            Verdict::Out(reason) => format!("{role}, {reason}"),
+            Verdict::In { .. } if candidate.instance.is_draining => format!("{role}, draining"),
+            Verdict::In { .. } => format!("{role}, {}", candidate.health.state),
+        };
+    }
     let (local, member) = (&snapshot.local, &candidate.instance.member);
     let nearness = if member.zone == local.zone {
         "same zone"
@@ -377,6 +418,51 @@ mod tests {
             Some("naptr"),
             "NAPTR NOERROR: a 10 1.00 passing, same zone; b wrong protocol",
         );
+    }
+
+    #[test]
+    fn of_a_key_it_is_said_who_owns_it_and_who_stands_by() {
+        let world =
+            "a passing; b passing tcp; c passing down; d passing; e failing; map sip 0=c,a,e,b 80=c e0=a+b";
+        check(
+            world,
+            "acct-1.key.sip",
+            None,
+            "SRV NOERROR: a 0 1.00 standby 1, passing; b 1 1.00 standby 3, passing; e 2 1.00 standby 2, failing; \
+             c owner, node down; d neither owner nor standby",
+        );
+        check(
+            world,
+            "_sip._udp.acct-1.key.sip",
+            None,
+            "SRV NOERROR: a 0 1.00 standby 1, passing; e 1 1.00 standby 2, failing; b standby 3, wrong transport; \
+             c owner, node down; d neither owner nor standby",
+        );
+        check(
+            world,
+            "8000000000000000.kh.sip",
+            None,
+            "SRV NOERROR: a 0 1.00 nobody that the map names is there: it stands in, passing; \
+             b neither owner nor standby; c owner, node down; d neither owner nor standby; e neither owner nor standby",
+        );
+        check(
+            world,
+            "vvvg.kx.sip",
+            None,
+            "SRV NOERROR: a 0 0.50 shares the key, passing; b 0 0.50 shares the key, passing; \
+             c node down; d neither owner nor standby; e neither owner nor standby",
+        );
+        check(
+            "a passing; b passing; map sip 0=a,b",
+            "x.key.sip",
+            Some("A"),
+            "A NOERROR: a 0 1.00 owner, passing; b standby 1, addresses are those of the first",
+        );
+        check(world, "a.key.media", None, "A NXDOMAIN: ");
+        let found = explained(world, "acct-1.key.sip", None);
+        assert_eq!(found.understood, "whoever serves the keys of sip at position 616363742d310000");
+        assert_eq!(found.service, Some("sip".parse().expect("a service name")));
+        assert!(explained(world, "ww.kx.sip", None).understood.contains("base32hex"));
     }
 
     #[test]

@@ -4,29 +4,44 @@
 use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 
+use crate::key::WrongKey;
+
 /// RFC 8914, 5.1: the number of the option.
 const OPTION: u16 = 15;
 
 /// What can be said (RFC 8914, 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
 pub enum Cause {
+    /// 4.1: the name looks like that of a key and is none.
+    WrongKey(WrongKey),
     /// 4.4: the answer is what was known last.
-    StaleAnswer = 3,
+    StaleAnswer,
     /// 4.20: there was no such name then.
-    StaleNxdomain = 19,
+    StaleNxdomain,
     /// 4.19: the asker may not ask.
-    Prohibited = 18,
+    Prohibited,
     /// 4.21: the name is not in the domain.
-    NotAuthoritative = 20,
+    NotAuthoritative,
     /// 4.22: such questions are not answered.
-    NotSupported = 21,
+    NotSupported,
 }
 
 impl Cause {
+    const fn number(self) -> u16 {
+        match self {
+            Self::WrongKey(_) => 0,
+            Self::StaleAnswer => 3,
+            Self::Prohibited => 18,
+            Self::StaleNxdomain => 19,
+            Self::NotAuthoritative => 20,
+            Self::NotSupported => 21,
+        }
+    }
+
     /// At most 15 bytes.
     const fn text(self) -> &'static str {
         match self {
+            Self::WrongKey(why) => why.text(),
             Self::StaleAnswer | Self::StaleNxdomain => "last known view",
             Self::Prohibited => "see dns.allow",
             Self::NotAuthoritative => "not our domain",
@@ -40,7 +55,7 @@ pub(crate) fn add(response: &mut Message, cause: Cause, limit: usize) {
     let Some(edns) = &mut response.edns else {
         return;
     };
-    let data = [&(cause as u16).to_be_bytes(), cause.text().as_bytes()].concat();
+    let data = [&cause.number().to_be_bytes(), cause.text().as_bytes()].concat();
     edns.options_mut().insert(EdnsOption::Unknown(OPTION, data));
     if response.to_vec().map_or(true, |bytes| bytes.len() > limit) {
         remove(response);
@@ -90,6 +105,8 @@ mod tests {
     #[test]
     fn every_text_is_short() {
         let causes = [Cause::StaleAnswer, Cause::Prohibited, Cause::NotAuthoritative, Cause::NotSupported];
-        assert!(causes.into_iter().all(|cause| cause.text().len() <= 15));
+        let wrong_keys = [WrongKey::Characters, WrongKey::Base32Hex, WrongKey::Position, WrongKey::Refused];
+        let mut all = causes.into_iter().chain(wrong_keys.map(Cause::WrongKey));
+        assert!(all.all(|cause| cause.text().len() <= 15));
     }
 }

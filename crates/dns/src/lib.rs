@@ -3,9 +3,10 @@
 //! whatever is random comes in as a number.
 //!
 //! * [`zone`]: which domain is answered for, and with which times to live;
-//! * [`qname`]: what a name asks for;
+//! * [`qname`]: what a name asks for, and [`key`]: which key;
 //! * [`host`]: the short names of addresses;
 //! * [`selection`]: which endpoints are served, in which order, and why the others are not;
+//! * `owners`: who is named for a key;
 //! * [`urn`]: drawing by weight;
 //! * [`profile`]: what answers are made like for the stack that asks;
 //! * [`answer`]: the response to a request;
@@ -28,7 +29,9 @@ mod fit;
 mod glance;
 pub mod host;
 pub mod hot;
+pub mod key;
 mod lookup;
+mod owners;
 pub mod profile;
 pub mod qname;
 pub mod rate;

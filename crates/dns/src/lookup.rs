@@ -12,7 +12,9 @@ use ringmesh_types::snapshot::Snapshot;
 use ringmesh_types::time::WallTime;
 
 use crate::answer::Via;
+use crate::extended::Cause;
 use crate::fit::{self, Found};
+use crate::owners::Owners;
 use crate::profile::Profile;
 use crate::qname::{self, Asked};
 use crate::records;
@@ -97,15 +99,15 @@ pub(crate) struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
-    /// Puts the answer to the question into `response`, or that there is none.
-    pub(crate) fn fill(&self, response: &mut Message, via: Via) {
+    /// Puts the answer to the question into `response`, or that there is none. Says why if that is the asker's mistake.
+    pub(crate) fn fill(&self, response: &mut Message, via: Via) -> Option<Cause> {
         let asked = qname::parse(self.config, self.snapshot, &self.question.name);
         if asked == Asked::OutOfZone {
             response.metadata.response_code = ResponseCode::Refused;
-            return;
+            return Some(Cause::NotAuthoritative);
         }
         response.metadata.authoritative = true;
-        if asked == Asked::Nothing {
+        if matches!(asked, Asked::Nothing | Asked::WrongKey(_)) {
             response.metadata.response_code = ResponseCode::NXDomain;
         }
         let found = self.find(&asked);
@@ -114,6 +116,7 @@ impl Lookup<'_> {
         } else {
             fit::place(response, found, self.limit, via);
         }
+        if let Asked::WrongKey(why) = asked { Some(Cause::WrongKey(why)) } else { None }
     }
 
     fn find(&self, asked: &Asked) -> Found {
@@ -133,11 +136,19 @@ impl Lookup<'_> {
                 let filter = Filter { zone: zone.clone(), ..Filter::default() };
                 self.part(kind, &Part { service, filter, is_all: *all })
             }
+            Asked::Owners { service, at, protocol, transport } => {
+                let filter = Filter { protocol: protocol.clone(), transport: *transport, zone: None };
+                self.owners(kind, service, *at, &filter)
+            }
             Asked::Status if kind == Kind::Txt => self.status(),
             Asked::Node(node) => self.node(kind, node),
             Asked::Host(address) => self.addresses(kind, &[*address]),
             Asked::Reverse(address) => self.reverse(kind, *address),
-            Asked::Status | Asked::EmptyNonTerminal | Asked::Nothing | Asked::OutOfZone => Found::default(),
+            Asked::Status
+            | Asked::EmptyNonTerminal
+            | Asked::WrongKey(_)
+            | Asked::Nothing
+            | Asked::OutOfZone => Found::default(),
         }
     }
 
@@ -229,6 +240,11 @@ impl Lookup<'_> {
         } else {
             targets = selection::draw(&targets, self.config.targets_max, self.profile.order(), self.draw);
         }
+        Found { is_whole: is_all, ..self.targets(&targets) }
+    }
+
+    /// SRV records of `targets`, as they are, with the addresses of each.
+    fn targets(&self, targets: &[Candidate<'_>]) -> Found {
         let data = |target: &Candidate<'_>| {
             let (priority, weight) = target.served()?;
             let weight = self.profile.equal_weight().unwrap_or(weight);
@@ -242,8 +258,29 @@ impl Lookup<'_> {
                 found.glue.push((number, records::host(self.config, address)));
             }
         }
-        found.is_whole = is_all;
         found
+    }
+
+    /// The endpoints of whoever serves a key, as of a service; addresses are the owner's alone.
+    fn owners(&self, kind: Kind, service: &ServiceName, at: u64, filter: &Filter) -> Found {
+        let (services, maps) = (&self.snapshot.services, &self.snapshot.maps);
+        let (Some(view), Some(map)) = (services.get(service), maps.get(service)) else {
+            return Found::default();
+        };
+        let owners = Owners::new(self.snapshot, view, (&**map, at), filter);
+        match kind {
+            Kind::Srv => {
+                let order = self.profile.order();
+                self.targets(&owners.targets(self.config.targets_max, order, self.draw))
+            }
+            Kind::A | Kind::Aaaa => {
+                let hosts = owners.hosts(ADDRESSES_MAX, self.draw, |address| kind.holds(address));
+                self.answers(hosts.iter().map(|one| records::address(one.endpoint.address)))
+            }
+            Kind::Txt | Kind::Naptr | Kind::Ptr | Kind::Soa | Kind::Ns | Kind::Any | Kind::Other => {
+                Found::default()
+            }
+        }
     }
 
     fn service_addresses(&self, kind: Kind, candidates: &[Candidate<'_>]) -> Found {
@@ -296,10 +333,12 @@ impl Lookup<'_> {
             Asked::Apex
             | Asked::Srv { .. }
             | Asked::Service { .. }
+            | Asked::Owners { .. }
             | Asked::Status
             | Asked::Node(_)
             | Asked::Host(_)
             | Asked::EmptyNonTerminal
+            | Asked::WrongKey(_)
             | Asked::Nothing
             | Asked::OutOfZone => name.trim_to(self.config.domain.iter().len()),
         };

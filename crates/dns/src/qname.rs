@@ -9,10 +9,12 @@ use core::net::{IpAddr, Ipv6Addr};
 
 use hickory_proto::rr::Name;
 use ringmesh_types::name::{NodeName, ProtocolName, ServiceName, ZoneName};
+use ringmesh_types::owners::KeyOwners;
 use ringmesh_types::service::{Endpoint, Transport};
 use ringmesh_types::snapshot::{ServiceView, Snapshot};
 
 use crate::host;
+use crate::key::{self, Named, WrongKey};
 use crate::zone::ZoneConfig;
 
 /// What a name asks for.
@@ -42,6 +44,17 @@ pub enum Asked {
         /// Whether all are wanted, not just some.
         all: bool,
     },
+    /// Whoever serves a key of a service that has a map.
+    Owners {
+        /// The service, which has at least one instance.
+        service: ServiceName,
+        /// Where the key lies.
+        at: u64,
+        /// What must be spoken; `None` for whatever is spoken.
+        protocol: Option<ProtocolName>,
+        /// What carries it; `None` for whatever does.
+        transport: Option<Transport>,
+    },
     /// How the agent does: `_status`.
     Status,
     /// A node that is known.
@@ -52,7 +65,9 @@ pub enum Asked {
     Reverse(IpAddr),
     /// A name without records that has names with records below it.
     EmptyNonTerminal,
-    /// A name below the domain that does not exist.
+    /// A name that does not exist because there is no such key.
+    WrongKey(WrongKey),
+    /// Another name below the domain that does not exist.
     Nothing,
     /// A name that is none of this agent's business.
     OutOfZone,
@@ -65,11 +80,12 @@ impl Asked {
             Self::Apex
             | Self::Srv { .. }
             | Self::Service { .. }
+            | Self::Owners { .. }
             | Self::Status
             | Self::Node(_)
             | Self::Host(_)
             | Self::Reverse(_) => true,
-            Self::EmptyNonTerminal | Self::Nothing | Self::OutOfZone => false,
+            Self::EmptyNonTerminal | Self::WrongKey(_) | Self::Nothing | Self::OutOfZone => false,
         }
     }
 }
@@ -90,11 +106,17 @@ impl fmt::Display for Asked {
                 write!(f, "{} instances of service {service}", if *all { "all" } else { "some" })?;
                 in_zone(f, zone.as_ref())
             }
+            Self::Owners { service, at, protocol, transport } => {
+                write!(f, "whoever serves the keys of {service} at position {at:016x}")?;
+                protocol.as_ref().map_or(Ok(()), |protocol| write!(f, ", speaking {protocol}"))?;
+                transport.map_or(Ok(()), |transport| write!(f, ", over {transport}"))
+            }
             Self::Status => write!(f, "how this agent does"),
             Self::Node(node) => write!(f, "node {node}"),
             Self::Host(address) => write!(f, "the host with address {address}"),
             Self::Reverse(address) => write!(f, "the nodes that have address {address}"),
             Self::EmptyNonTerminal => write!(f, "nothing itself, there are names below it"),
+            Self::WrongKey(why) => write!(f, "no name of this domain: {why}"),
             Self::Nothing => write!(f, "no name of this domain"),
             Self::OutOfZone => write!(f, "a name outside this domain"),
         }
@@ -218,6 +240,10 @@ impl Scope<'_> {
         let Some(view) = self.service(service) else {
             return Asked::Nothing;
         };
+        let map = if all { None } else { self.map(view) };
+        if let Some((named, before)) = map.and_then(|map| key::read(map, labels)) {
+            return self.of_key(view, named, before);
+        }
         match labels {
             [] => Asked::Service { service: view.name.clone(), zone: self.zone.clone(), all },
             [carrier] if self.has(view, |endpoint| is_below(carrier, endpoint)) => Asked::EmptyNonTerminal,
@@ -229,11 +255,43 @@ impl Scope<'_> {
         }
     }
 
-    fn srv(&self, service: &str, protocol: Option<ProtocolName>, transport: Transport, all: bool) -> Asked {
-        let is_wanted = |endpoint: &Endpoint| {
-            endpoint.transport == transport
-                && protocol.as_ref().is_none_or(|wanted| *wanted == endpoint.protocol)
+    /// The name of a key of a service, and whatever stands before it.
+    fn of_key(&self, view: &ServiceView, named: Named, before: &[&str]) -> Asked {
+        let owners =
+            |at, protocol, transport| Asked::Owners { service: view.name.clone(), at, protocol, transport };
+        match (named, before) {
+            (Named::Wrong(why), _) => Asked::WrongKey(why),
+            (Named::End, []) => Asked::EmptyNonTerminal,
+            (Named::At(at), []) => owners(at, None, None),
+            (Named::At(_), [carrier]) if self.has(view, |endpoint| is_below(carrier, endpoint)) => {
+                Asked::EmptyNonTerminal
+            }
+            (Named::At(at), [name, carrier]) => match self.part(view, name, carrier) {
+                Some((protocol, transport)) => owners(at, protocol, Some(transport)),
+                None => Asked::Nothing,
+            },
+            (Named::End | Named::At(_), _) => Asked::Nothing,
+        }
+    }
+
+    /// The endpoints of a service that `_<protocol>._<transport>` or `_<service>._<transport>` is about, if it has any.
+    fn part(
+        &self,
+        view: &ServiceView,
+        name: &str,
+        carrier: &str,
+    ) -> Option<(Option<ProtocolName>, Transport)> {
+        let is_there = |(protocol, transport): &(Option<ProtocolName>, Transport)| {
+            self.has(view, |endpoint| is_part(endpoint, protocol.as_ref(), *transport))
         };
+        let spoken =
+            protocol_and_transport(name, carrier).map(|(protocol, transport)| (Some(protocol), transport));
+        let service = transport(carrier).filter(|_| name.strip_prefix('_') == Some(view.name.as_str()));
+        spoken.filter(is_there).or_else(|| service.map(|transport| (None, transport)).filter(is_there))
+    }
+
+    fn srv(&self, service: &str, protocol: Option<ProtocolName>, transport: Transport, all: bool) -> Asked {
+        let is_wanted = |endpoint: &Endpoint| is_part(endpoint, protocol.as_ref(), transport);
         match self.service(service).filter(|view| self.has(view, is_wanted)) {
             Some(view) => {
                 Asked::Srv { service: view.name.clone(), protocol, transport, zone: self.zone.clone(), all }
@@ -255,6 +313,12 @@ impl Scope<'_> {
     fn service(&self, service: &str) -> Option<&ServiceView> {
         let view = self.snapshot.services.get(service)?;
         self.has(view, |_| true).then_some(view)
+    }
+
+    /// The map of a service; it has none for one zone alone.
+    fn map(&self, view: &ServiceView) -> Option<&dyn KeyOwners> {
+        let map = self.snapshot.maps.get(&view.name).filter(|_| self.zone.is_none());
+        map.map(|map| &**map)
     }
 
     fn has(&self, view: &ServiceView, is_wanted: impl Fn(&Endpoint) -> bool) -> bool {
@@ -279,6 +343,10 @@ fn protocol_and_transport(name: &str, carrier: &str) -> Option<(ProtocolName, Tr
         return Some((sip(), Transport::Tls));
     }
     Some((name.strip_prefix('_')?.parse().ok()?, transport(carrier)?))
+}
+
+fn is_part(endpoint: &Endpoint, protocol: Option<&ProtocolName>, transport: Transport) -> bool {
+    endpoint.transport == transport && protocol.is_none_or(|wanted| *wanted == endpoint.protocol)
 }
 
 fn is_sips(endpoint: &Endpoint) -> bool {
@@ -390,6 +458,79 @@ mod tests {
         check("180000g.h", "the host with address 10.0.0.2");
         check("400gre00000000000000000008.h", "the host with address 2001:db8::2");
         check(".m.test.", "the domain itself");
+    }
+
+    const KEYS: &str =
+        "a passing udp tls; b passing tcp protocol=http; c passing service=media; map sip 0=a,b; map web 0=a";
+
+    fn check_key(text: &str, want: &str) {
+        assert_eq!(asked(KEYS, text).to_string(), want, "{text}");
+    }
+
+    #[test]
+    fn keys_of_a_service_with_a_map_have_names() {
+        let at = "whoever serves the keys of sip at position";
+        check_key("a.key.sip", &format!("{at} 6100000000000000"));
+        check_key("ACCT-1_2.KEY.Sip", &format!("{at} 616363742d315f32"));
+        check_key("acct-1_2.key.sip.service", &format!("{at} 616363742d315f32"));
+        check_key("84.kx.sip", &format!("{at} 4100000000000000"));
+        check_key("8.4.Kx.sip", &format!("{at} 4100000000000000"));
+        check_key("00000000000000fF.kh.sip", &format!("{at} 00000000000000ff"));
+        check_key("_sip._udp.a.key.sip", &format!("{at} 6100000000000000, speaking sip, over udp"));
+        check_key("_http._tcp.84.kx.sip", &format!("{at} 4100000000000000, speaking http, over tcp"));
+        check_key(
+            "_sips._tcp.00000000000000ff.kh.sip",
+            &format!("{at} 00000000000000ff, speaking sip, over tls"),
+        );
+        check_key("_sip._tcp.a.key.sip", &format!("{at} 6100000000000000, over tcp"));
+        check_key("_tcp.key.sip", &format!("{at} 5f74637000000000"));
+    }
+
+    #[test]
+    fn rfc_4592_names_above_keys_and_below_them_are_empty_non_terminals() {
+        for text in [
+            "key.sip",
+            "kx.sip",
+            "kh.sip",
+            "key.sip.service",
+            "c.kx.sip",
+            "cp.kx.sip",
+            "_udp.a.key.sip",
+            "_tcp.84.kx.sip",
+        ] {
+            check_key(text, NON_TERMINAL);
+        }
+    }
+
+    #[test]
+    fn rfc_8020_names_of_keys_that_are_none_do_not_exist() {
+        for text in [
+            "a.key.web",
+            "key.web",
+            "a.key.media",
+            "key.media",
+            "a.key",
+            "key",
+            "a.key.nosuch",
+            "a.key.all.sip",
+            "a.key.sip.fra.zone",
+            "x._sip._udp.a.key.sip",
+            "x.a.key.sip",
+            "_tls.84.key.media",
+            "_http._udp.a.key.sip",
+            "_web._tcp.a.key.sip",
+            "_udp.c.kx.sip",
+            "a.b.sip",
+        ] {
+            check_key(text, NOTHING);
+        }
+        for text in ["*.key.sip", "w.kx.sip", "_tcp.kx.sip", "ff.kh.sip", "_sip._udp.w.kx.sip"] {
+            assert!(matches!(asked(KEYS, text), Asked::WrongKey(_)), "{text}");
+        }
+        let labels: [&[u8]; 5] = [b"+49@x.Y", b"key", b"sip", b"m", b"test"];
+        let name = Name::from_labels(labels).expect("a domain name");
+        let understood = parse(&zone(), &World::read(KEYS).snapshot(), &name);
+        assert_eq!(understood, Asked::WrongKey(WrongKey::Characters));
     }
 
     #[test]

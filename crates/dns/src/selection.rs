@@ -84,6 +84,10 @@ pub enum Reason {
     NodeDown,
     /// Its node has left.
     NodeLeft,
+    /// Its node serves other keys.
+    OtherKeys,
+    /// Addresses were asked for, and those of another node are the answer.
+    NotFirst,
 }
 
 impl fmt::Display for Reason {
@@ -97,6 +101,8 @@ impl fmt::Display for Reason {
             Self::Unknown => "unknown",
             Self::NodeDown => "node down",
             Self::NodeLeft => "node left",
+            Self::OtherKeys => "neither owner nor standby",
+            Self::NotFirst => "addresses are those of the first",
         })
     }
 }
@@ -139,6 +145,12 @@ impl<'a> Candidate<'a> {
         }
     }
 
+    /// The same as one that is served with this priority, and this weight if it has not its own.
+    pub(crate) fn ranked(&self, priority: u16, weight: Option<u16>) -> Self {
+        let weight = weight.unwrap_or(self.instance.instance.weight);
+        Self { verdict: Verdict::In { priority, weight }, floor: None, ..*self }
+    }
+
     fn order(&self) -> (u16, &'a NodeName, &'a InstanceId, SocketAddr) {
         let priority = self.served().map_or(u16::MAX, |(priority, _)| priority);
         let instance = self.instance;
@@ -148,7 +160,16 @@ impl<'a> Candidate<'a> {
 
 /// Every endpoint of every instance of `service`, with its verdict, in the order of the snapshot.
 pub fn candidates<'a>(snapshot: &Snapshot, service: &'a ServiceView, filter: &Filter) -> Vec<Candidate<'a>> {
-    let found: Vec<_> = service.instances.iter().flat_map(endpoints).collect();
+    among(snapshot, &service.instances, filter)
+}
+
+/// The same for some of the instances, as if there were no others.
+pub(crate) fn among<'a>(
+    snapshot: &Snapshot,
+    instances: impl IntoIterator<Item = &'a InstanceView>,
+    filter: &Filter,
+) -> Vec<Candidate<'a>> {
+    let found: Vec<_> = instances.into_iter().flat_map(endpoints).collect();
     let standings: Vec<_> = found
         .iter()
         .map(|(instance, endpoint, health)| standing(instance, endpoint, health.state, filter))

@@ -5,6 +5,9 @@
 //! (of all endpoints), `tcp`, `tls` or `udp` (endpoints, `udp` unless given), `service=`, `protocol=`, `weight=`,
 //! `suspect=<accusers>`, `holding`, `down`, `left`, `flapping`, `unreliable`, `spared`, `draining`, `short` (the health report has no entries) and `v6`
 //! (listen on `2001:db8::<n>` too). The agent that answers is `a`, whether it runs anything or not.
+//!
+//! `map sip 0=a,b 64=b,a 80=b+c` has a map for `sip`: keys lie where their first eight bytes say (see [`FakeMap`]); those from
+//! `64` on, which is `d`, are served by `b`, with `a` standing by; those from `80` on are shared by `b` and `c`.
 
 use core::fmt::Debug;
 use core::net::{IpAddr, SocketAddr};
@@ -15,6 +18,7 @@ use std::sync::Arc;
 use ringmesh_types::body::EndpointHealth;
 use ringmesh_types::ids::{Epoch, Identity, MeshAddr, NodeId};
 use ringmesh_types::name::{NodeName, ServiceName};
+use ringmesh_types::owners::{KeyOwners, Sharing, Visit};
 use ringmesh_types::service::{Endpoint, HealthState, Instance, Transport};
 use ringmesh_types::snapshot::{Demotion, InstanceView, MemberState, MemberView, ServiceView, Snapshot};
 use ringmesh_types::time::WallTime;
@@ -46,6 +50,7 @@ pub(crate) struct World {
     is_isolated: bool,
     members: BTreeMap<NodeName, Arc<MemberView>>,
     services: BTreeMap<ServiceName, Vec<InstanceView>>,
+    maps: BTreeMap<ServiceName, Arc<dyn KeyOwners>>,
 }
 
 impl World {
@@ -54,7 +59,13 @@ impl World {
         let mut world = Self::default();
         world.member("a", MemberState::Alive, None);
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-            world.instance(part);
+            match part.strip_prefix("map ") {
+                Some(map) => {
+                    let (service, parts) = map.split_once(' ').unwrap_or((map, ""));
+                    world.maps.insert(name(service), Arc::new(FakeMap::read(parts)));
+                }
+                None => world.instance(part),
+            }
         }
         world
     }
@@ -62,6 +73,11 @@ impl World {
     /// Whether the agent on `a` hears nobody, since 400 ms after 1970.
     pub(crate) fn isolated(self, is_isolated: bool) -> Self {
         Self { is_isolated, ..self }
+    }
+
+    /// The map of a service.
+    pub(crate) fn map(&self, service: &str) -> Arc<dyn KeyOwners> {
+        Arc::clone(&self.maps[service])
     }
 
     /// What the agent on `a` answers from.
@@ -84,7 +100,7 @@ impl World {
             members: self.members,
             services,
             hosts: Arc::new(hosts),
-            maps: Arc::default(),
+            maps: Arc::new(self.maps),
             isolated_since: self.is_isolated.then_some(WallTime::from_unix_millis(400)),
             made: WallTime::from_unix_millis(1_000),
         }
@@ -95,7 +111,7 @@ impl World {
         let key: NodeName = name(node);
         let [v4, v6] = addresses(node);
         let identity = Identity {
-            id: NodeId::from_bytes([0; 8]),
+            id: id(node),
             epoch: Epoch(1),
             revival: 0,
             addr: MeshAddr::from(SocketAddr::new(v4, 7300)),
@@ -143,6 +159,66 @@ impl World {
         };
         self.services.entry(service).or_default().push(view);
     }
+}
+
+/// A map whose keys lie where their first eight bytes say, as a number.
+#[derive(Debug)]
+pub(crate) struct FakeMap {
+    /// Where each part begins, and who serves it.
+    parts: BTreeMap<u64, (Vec<NodeId>, Sharing)>,
+    /// Bytes of a key at most.
+    key_bytes_max: usize,
+}
+
+impl Default for FakeMap {
+    fn default() -> Self {
+        Self { parts: BTreeMap::new(), key_bytes_max: 1_024 }
+    }
+}
+
+impl FakeMap {
+    /// One that refuses longer keys.
+    pub(crate) fn refusing_above(key_bytes_max: usize) -> Self {
+        Self { key_bytes_max, ..Self::default() }
+    }
+
+    /// Reads `<first hexadecimal digits>=<node>,<node>...`, with `+` between those that share a part.
+    fn read(text: &str) -> Self {
+        let part = |part: &str| {
+            let (start, nodes) = part.split_once('=').expect("<start>=<nodes>");
+            let start = u64::from_str_radix(&format!("{start:0<16}"), 16).expect("hexadecimal digits");
+            let sharing = if nodes.contains('+') { Sharing::Equal } else { Sharing::InOrder };
+            (start, (nodes.split([',', '+']).map(id).collect(), sharing))
+        };
+        Self { parts: text.split_whitespace().map(part).collect(), ..Self::default() }
+    }
+}
+
+impl KeyOwners for FakeMap {
+    fn position(&self, key: &[u8]) -> Result<u64, String> {
+        if key.is_empty() || key.len() > self.key_bytes_max {
+            return Err(format!("the key has {} bytes", key.len()));
+        }
+        let mut bytes = [0; 8];
+        bytes.iter_mut().zip(key).for_each(|(byte, of_key)| *byte = *of_key);
+        Ok(u64::from_be_bytes(bytes))
+    }
+
+    fn visit(&self, at: u64, each: &mut dyn FnMut(NodeId) -> Visit) -> Sharing {
+        let Some((_, (nodes, sharing))) = self.parts.range(..=at).next_back() else {
+            return Sharing::InOrder;
+        };
+        let _stopped = nodes.iter().find(|node| each(**node) == Visit::Enough);
+        *sharing
+    }
+
+    fn last_resort(&self, _at: u64, is_live: &dyn Fn(NodeId) -> bool) -> Option<NodeId> {
+        self.parts.values().flat_map(|(nodes, _)| nodes).copied().find(|node| is_live(*node))
+    }
+}
+
+fn id(node: &str) -> NodeId {
+    NodeId::from_bytes(node.bytes().next_back().map_or([0; 8], |letter| [letter; 8]))
 }
 
 fn addresses(node: &str) -> [IpAddr; 2] {

@@ -159,7 +159,7 @@ pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
     /// A place among `count`, or 0.
-    fn below_count(&mut self, count: usize) -> usize {
+    pub(crate) fn below_count(&mut self, count: usize) -> usize {
         usize::try_from(self.below(count as u64)).unwrap_or_default()
     }
 

@@ -222,7 +222,7 @@ impl Zone {
         match labels {
             [carrier] if carrier.starts_with('_') => None,
             [name, carrier] if carrier.starts_with('_') => self.bare_srv(kind, name, carrier),
-            [.., "all", _] => None,
+            [.., "all" | "key" | "kx" | "kh", _] => None,
             [rest @ .., service] => match (self.service(service), rest) {
                 (None, _) => Some(Found::Nothing),
                 (Some(service), []) => of_service(kind, service),

@@ -1,0 +1,311 @@
+//! Who is named for a key, and in which order: the members that a map names, without those that are not there.
+//!
+//! Invariants: a member that is Down or has left is never named; as long as any member of the service is there, somebody
+//! is. Whose endpoints all fail their checks or drain comes after the others. How near a member is makes no difference:
+//! everybody who sees the same members names the same owner.
+
+use core::fmt;
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use ringmesh_types::ids::NodeId;
+use ringmesh_types::owners::{KeyOwners, Sharing, Visit};
+use ringmesh_types::snapshot::{InstanceView, MemberState, ServiceView, Snapshot};
+
+use crate::selection::{self, Candidate, Filter, Floor, Reason, Verdict};
+use crate::urn::{DRAWN_MAX, Order, SplitMix, Urn};
+
+/// Members that are named for one key at most; no map shares a key among more.
+const OWNERS_MAX: usize = 16;
+/// The weight of each target of those that share a key.
+const SHARED_WEIGHT: u16 = 1;
+
+/// How a member that is there does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Something of it serves, or has not been checked yet.
+    Good,
+    /// All of it fails or drains.
+    Poor,
+}
+
+/// Who is named, the first to be asked first. Takes nothing from the heap.
+#[derive(Debug)]
+pub(crate) struct Ranking {
+    nodes: [NodeId; OWNERS_MAX],
+    count: usize,
+    /// How many of them, which come first, share the key if it is shared.
+    sharers: usize,
+    sharing: Sharing,
+}
+
+impl Ranking {
+    /// Who is named for what lies at `at`. `condition` is `None` for members that are not there; those that share the key are
+    /// in an order by chance.
+    pub(crate) fn of(
+        map: &dyn KeyOwners,
+        at: u64,
+        random: &mut SplitMix,
+        condition: &dyn Fn(NodeId) -> Option<Condition>,
+    ) -> Self {
+        let (mut good, mut poor) = (Few::default(), Few::default());
+        let sharing = map.visit(at, &mut |node| {
+            match condition(node) {
+                Some(Condition::Good) => good.add(node),
+                Some(Condition::Poor) => poor.add(node),
+                None => {}
+            }
+            if good.count < OWNERS_MAX { Visit::Next } else { Visit::Enough }
+        });
+        if good.count + poor.count == 0
+            && let Some(node) = map.last_resort(at, &|node| condition(node).is_some())
+        {
+            good.add(node);
+        }
+        if sharing == Sharing::Equal {
+            good.shuffle(random);
+            poor.shuffle(random);
+        }
+        let sharers = if good.count > 0 { good.count } else { poor.count };
+        poor.all().iter().for_each(|node| good.add(*node));
+        Self { nodes: good.nodes, count: good.count, sharers, sharing }
+    }
+
+    /// Each with its SRV priority.
+    pub(crate) fn by_priority(&self) -> impl Iterator<Item = (NodeId, u16)> + '_ {
+        (0_u16..).zip(&self.nodes[..self.count]).map(|(number, node)| match self.sharing {
+            Sharing::InOrder => (*node, number),
+            Sharing::Equal => (*node, u16::from(usize::from(number) >= self.sharers)),
+        })
+    }
+
+    /// Those whose addresses are the answer where there is no priority.
+    pub(crate) fn first(&self) -> &[NodeId] {
+        match self.sharing {
+            Sharing::InOrder => &self.nodes[..self.count.min(1)],
+            Sharing::Equal => &self.nodes[..self.sharers],
+        }
+    }
+
+    /// The weight of every target, unless each has its own.
+    pub(crate) const fn equal_weight(&self) -> Option<u16> {
+        match self.sharing {
+            Sharing::InOrder => None,
+            Sharing::Equal => Some(SHARED_WEIGHT),
+        }
+    }
+}
+
+/// A few members, each once.
+struct Few {
+    nodes: [NodeId; OWNERS_MAX],
+    count: usize,
+}
+
+impl Default for Few {
+    fn default() -> Self {
+        Self { nodes: [NodeId::from_bytes([0; 8]); OWNERS_MAX], count: 0 }
+    }
+}
+
+impl Few {
+    fn all(&self) -> &[NodeId] {
+        &self.nodes[..self.count]
+    }
+
+    fn add(&mut self, node: NodeId) {
+        if self.count < OWNERS_MAX && !self.all().contains(&node) {
+            self.nodes[self.count] = node;
+            self.count += 1;
+        }
+    }
+
+    fn shuffle(&mut self, random: &mut SplitMix) {
+        for last in (1..self.count).rev() {
+            self.nodes.swap(last, random.below_count(last + 1));
+        }
+    }
+}
+
+/// The candidates of each member of a service.
+pub(crate) type ByMember<'a> = BTreeMap<NodeId, Vec<Candidate<'a>>>;
+
+/// The candidates of each member of `service`, each member judged as if there were no other.
+pub(crate) fn by_member<'a>(snapshot: &Snapshot, service: &'a ServiceView, filter: &Filter) -> ByMember<'a> {
+    let mut instances: BTreeMap<NodeId, Vec<&InstanceView>> = BTreeMap::new();
+    for instance in &service.instances {
+        instances.entry(instance.member.identity.id).or_default().push(instance);
+    }
+    let judged = |instances: Vec<&'a InstanceView>| selection::among(snapshot, instances, filter);
+    instances.into_iter().map(|(node, instances)| (node, judged(instances))).collect()
+}
+
+/// How the member with these candidates does; `None` if it is not there, or has nothing that was asked for.
+pub(crate) fn condition(candidates: &[Candidate<'_>]) -> Option<Condition> {
+    let is_there = |candidate: &&Candidate<'_>| {
+        candidate.served().is_some() && candidate.instance.member.state.is_serving()
+    };
+    let first = candidates.iter().find(is_there)?;
+    match first.floor {
+        None | Some(Floor::Unknown) => Some(Condition::Good),
+        Some(Floor::Failing | Floor::Down | Floor::Draining) => Some(Condition::Poor),
+    }
+}
+
+/// What is at one position, as far as a question is about it.
+pub(crate) struct Owners<'a> {
+    map: &'a dyn KeyOwners,
+    at: u64,
+    members: ByMember<'a>,
+}
+
+impl<'a> Owners<'a> {
+    pub(crate) fn new(
+        snapshot: &Snapshot,
+        service: &'a ServiceView,
+        (map, at): (&'a dyn KeyOwners, u64),
+        filter: &Filter,
+    ) -> Self {
+        Self { map, at, members: by_member(snapshot, service, filter) }
+    }
+
+    fn ranking(&self, random: &mut SplitMix) -> Ranking {
+        let condition = |node| self.members.get(&node).and_then(|candidates| condition(candidates));
+        Ranking::of(self.map, self.at, random, &condition)
+    }
+
+    fn of(&self, node: NodeId) -> &[Candidate<'a>] {
+        self.members.get(&node).map_or(&[], Vec::as_slice)
+    }
+
+    /// At most `max` targets, the first owner's first; of each owner's some in a random `order`.
+    pub(crate) fn targets(&self, max: usize, order: Order, draw: u64) -> Vec<Candidate<'a>> {
+        let mut random = SplitMix(draw);
+        let ranking = self.ranking(&mut random);
+        let mut drawn = Vec::new();
+        for (node, priority) in ranking.by_priority() {
+            let targets = selection::distinct(self.of(node), |one| one.endpoint.socket_addr());
+            let ranked = |one: &Candidate<'a>| one.ranked(priority, ranking.equal_weight());
+            let is_new = |all: &[Candidate<'a>], one: &Candidate<'a>| {
+                all.iter().all(|other| other.endpoint.socket_addr() != one.endpoint.socket_addr())
+            };
+            let left = max.min(DRAWN_MAX) - drawn.len();
+            urn(&targets).draw(&mut random, left, order, |next| {
+                if is_new(&drawn, &targets[next]) {
+                    drawn.push(ranked(&targets[next]));
+                }
+            });
+        }
+        drawn
+    }
+
+    /// At most `max` hosts with addresses that `is_wanted` approves of, of those that are asked first.
+    pub(crate) fn hosts(
+        &self,
+        max: usize,
+        draw: u64,
+        is_wanted: impl Fn(IpAddr) -> bool,
+    ) -> Vec<Candidate<'a>> {
+        let mut random = SplitMix(draw);
+        let ranking = self.ranking(&mut random);
+        let mut drawn: Vec<Candidate<'a>> = Vec::new();
+        for node in ranking.first() {
+            let hosts = hosts(self.of(*node), &is_wanted);
+            let left = max.min(DRAWN_MAX) - drawn.len();
+            urn(&hosts).draw(&mut random, left, Order::ByWeight, |next| {
+                if drawn.iter().all(|other| other.endpoint.address != hosts[next].endpoint.address) {
+                    drawn.push(hosts[next]);
+                }
+            });
+        }
+        drawn
+    }
+
+    /// All candidates, with what was decided about them, and what their members are to the key.
+    pub(crate) fn explained(&self) -> Vec<(Candidate<'a>, Option<Role>)> {
+        let ranking = self.ranking(&mut SplitMix(0));
+        let roles = self.roles(&ranking);
+        let mut explained = Vec::new();
+        for (node, candidates) in &self.members {
+            let role = roles.get(node).copied();
+            let priority =
+                ranking.by_priority().find(|(named, _)| named == node).map(|(_, priority)| priority);
+            for candidate in candidates {
+                explained.push((judged(candidate, priority, &ranking), role));
+            }
+        }
+        explained
+    }
+
+    fn roles(&self, ranking: &Ranking) -> BTreeMap<NodeId, Role> {
+        let mut nodes = Vec::new();
+        let sharing = self.map.visit(self.at, &mut |node| {
+            nodes.push(node);
+            Visit::Next
+        });
+        let role = |number: usize| match (sharing, number) {
+            (Sharing::Equal, _) => Role::Sharer,
+            (Sharing::InOrder, 0) => Role::Owner,
+            (Sharing::InOrder, number) => Role::Standby(number),
+        };
+        let stand_ins = ranking.by_priority().map(|(node, _)| (node, Role::StandIn));
+        stand_ins
+            .chain(nodes.into_iter().enumerate().rev().map(|(number, node)| (node, role(number))))
+            .collect()
+    }
+}
+
+/// What a member is to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It is asked first.
+    Owner,
+    /// So many are asked before it.
+    Standby(usize),
+    /// It is one of several that are asked alike.
+    Sharer,
+    /// It is asked because nobody that the map names is there.
+    StandIn,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Owner => write!(f, "owner"),
+            Self::Standby(number) => write!(f, "standby {number}"),
+            Self::Sharer => write!(f, "shares the key"),
+            Self::StandIn => write!(f, "nobody that the map names is there: it stands in"),
+        }
+    }
+}
+
+/// What was decided about a candidate of a member that has this priority, if it is named.
+fn judged<'a>(candidate: &Candidate<'a>, priority: Option<u16>, ranking: &Ranking) -> Candidate<'a> {
+    match (candidate.verdict, priority) {
+        (Verdict::In { .. }, Some(priority)) => candidate.ranked(priority, ranking.equal_weight()),
+        (Verdict::In { .. }, None) => {
+            let reason = match candidate.instance.member.state {
+                MemberState::Down => Reason::NodeDown,
+                MemberState::Left => Reason::NodeLeft,
+                MemberState::Alive | MemberState::Suspect { .. } | MemberState::Holding => Reason::OtherKeys,
+            };
+            Candidate { verdict: Verdict::Out(reason), floor: None, ..*candidate }
+        }
+        (Verdict::Out(_), _) => *candidate,
+    }
+}
+
+/// The hosts of one member with addresses that `is_wanted` approves of.
+pub(crate) fn hosts<'a>(
+    candidates: &[Candidate<'a>],
+    is_wanted: impl Fn(IpAddr) -> bool,
+) -> Vec<Candidate<'a>> {
+    let family: Vec<_> = candidates.iter().copied().filter(|one| is_wanted(one.endpoint.address)).collect();
+    let mut hosts = selection::distinct(&family, |one| one.endpoint.address);
+    selection::drop_last(&mut hosts);
+    hosts
+}
+
+fn urn(candidates: &[Candidate<'_>]) -> Urn {
+    Urn::new(candidates.iter().filter_map(Candidate::served).map(|(_, weight)| weight).collect())
+}
