@@ -306,6 +306,7 @@ pub(crate) fn hosts<'a>(
     hosts
 }
 
-fn urn(candidates: &[Candidate<'_>]) -> Urn {
+/// The urn that candidates of one member are drawn from.
+pub(crate) fn urn(candidates: &[Candidate<'_>]) -> Urn {
     Urn::new(candidates.iter().filter_map(Candidate::served).map(|(_, weight)| weight).collect())
 }

@@ -2,14 +2,16 @@
 
 use core::net::IpAddr;
 use core::ops::Deref;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ringmesh_types::name::ProtocolName;
 use ringmesh_types::service::Transport;
 use ringmesh_types::snapshot::{ServiceView, Snapshot};
 
+use super::owners::ByMember;
 use crate::host;
+use crate::owners;
 use crate::qname;
 use crate::selection::{self, Candidate, Filter};
 use crate::urn::Urn;
@@ -25,8 +27,12 @@ const CLASS_IN: [u8; 2] = [0, 1];
 const ASKED: [u8; 2] = [0xc0, 12];
 /// Owner, type, class, time to live and length of a record.
 pub(super) const FIXED_BYTES: usize = 12;
+/// Where the priority stands in an SRV record whose owner is a pointer.
+pub(super) const PRIORITY_AT: usize = FIXED_BYTES;
 /// Where the weight stands in an SRV record whose owner is a pointer.
 pub(super) const WEIGHT_AT: usize = FIXED_BYTES + 2;
+/// Where the port stands in an SRV record whose owner is a pointer.
+pub(super) const PORT_AT: usize = FIXED_BYTES + 4;
 /// Where the target begins in an SRV record whose owner is a pointer.
 pub(super) const TARGET_AT: usize = FIXED_BYTES + 6;
 
@@ -39,8 +45,18 @@ pub(super) struct Service {
     pub(super) v6: Choice,
     /// How SIP is found, all records.
     pub(super) naptr: Choice,
+    /// What keys are answered with, if there is a map.
+    pub(super) keyed: Option<Keyed>,
     /// Whether there is any endpoint at all: without one there is no such name.
     pub(super) is_there: bool,
+}
+
+/// Records of all endpoints, for names of keys without a transport.
+#[derive(Debug)]
+pub(super) struct Keyed {
+    pub(super) targets: ByMember,
+    pub(super) v4: ByMember,
+    pub(super) v6: ByMember,
 }
 
 /// The endpoints over one transport that speak one protocol, or any.
@@ -49,6 +65,8 @@ struct Srv {
     protocol: Option<ProtocolName>,
     transport: Transport,
     choice: Arc<Choice>,
+    /// The same for keys, if there is a map.
+    by_member: Option<Arc<ByMember>>,
 }
 
 /// Records to choose from, by class of priority, the first class first.
@@ -83,14 +101,19 @@ impl Service {
             .flat_map(|endpoint| [None, Some(&endpoint.protocol)].map(|one| (one, endpoint.transport)))
             .collect();
         let encoder = Encoder { config, domain, snapshot, view };
+        let has_map = snapshot.maps.contains_key(&view.name);
         let mut srv: Vec<Srv> = Vec::new();
         for (protocol, transport) in &kinds {
             // Where all speak the same, whatever they speak is that.
             let protocols = kinds.iter().filter(|(_, other)| other == transport).count() - 1;
             let same = srv.iter().find(|other| protocols == 1 && other.transport == *transport);
-            let choice = same.map(|other| Arc::clone(&other.choice));
-            let choice = choice.unwrap_or_else(|| Arc::new(encoder.srv(protocol.cloned(), *transport)));
-            srv.push(Srv { protocol: protocol.cloned(), transport: *transport, choice });
+            let filter = Filter { protocol: protocol.cloned(), transport: Some(*transport), zone: None };
+            let known = same.map(|other| (Arc::clone(&other.choice), other.by_member.clone()));
+            let (choice, by_member) = known.unwrap_or_else(|| {
+                let by_member = has_map.then(|| Arc::new(encoder.srv_by_member(&filter)));
+                (Arc::new(encoder.srv(&filter)), by_member)
+            });
+            srv.push(Srv { protocol: protocol.cloned(), transport: *transport, choice, by_member });
         }
         Self {
             is_there: !kinds.is_empty(),
@@ -98,16 +121,26 @@ impl Service {
             v4: encoder.addresses(IpAddr::is_ipv4),
             v6: encoder.addresses(IpAddr::is_ipv6),
             naptr: encoder.naptr(),
+            keyed: has_map.then(|| encoder.keyed()),
         }
     }
 
     /// The endpoints over `transport` that speak `protocol`, or any; `None` if it has none of that kind, be they served or
     /// not.
     pub(super) fn srv(&self, protocol: Option<&str>, transport: Transport) -> Option<&Choice> {
+        self.find(protocol, transport).map(|srv| &*srv.choice)
+    }
+
+    /// The same for keys; `None` also if there is no map.
+    pub(super) fn srv_by_member(&self, protocol: Option<&str>, transport: Transport) -> Option<&ByMember> {
+        self.find(protocol, transport).and_then(|srv| srv.by_member.as_deref())
+    }
+
+    fn find(&self, protocol: Option<&str>, transport: Transport) -> Option<&Srv> {
         let is_it = |srv: &&Srv| {
             srv.transport == transport && srv.protocol.as_ref().map(ProtocolName::as_str) == protocol
         };
-        self.srv.iter().find(is_it).map(|srv| &*srv.choice)
+        self.srv.iter().find(is_it)
     }
 
     /// Bytes on the heap, about.
@@ -115,8 +148,12 @@ impl Service {
         let is_first = |index: usize| {
             !self.srv[..index].iter().any(|before| Arc::ptr_eq(&before.choice, &self.srv[index].choice))
         };
-        let srv = (0..self.srv.len()).filter(|index| is_first(*index)).map(|index| &*self.srv[index].choice);
-        srv.chain([&self.v4, &self.v6, &self.naptr]).map(Choice::heap_bytes).sum()
+        let srv: Vec<&Srv> =
+            (0..self.srv.len()).filter(|index| is_first(*index)).map(|index| &self.srv[index]).collect();
+        let choices = srv.iter().map(|srv| &*srv.choice).chain([&self.v4, &self.v6, &self.naptr]);
+        let keyed = self.keyed.iter().flat_map(|keyed| [&keyed.targets, &keyed.v4, &keyed.v6]);
+        let by_member = srv.iter().filter_map(|srv| srv.by_member.as_deref()).chain(keyed);
+        choices.map(Choice::heap_bytes).sum::<usize>() + by_member.map(ByMember::heap_bytes).sum::<usize>()
     }
 }
 
@@ -153,7 +190,7 @@ impl Choice {
         self
     }
 
-    fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         let record = size_of::<Encoded>() + size_of::<u64>();
         self.bytes.len() + self.records.len() * record + self.hosts.len() * size_of::<IpAddr>()
     }
@@ -172,12 +209,21 @@ impl Encoder<'_> {
         selection::candidates(self.snapshot, self.view, filter)
     }
 
-    fn srv(&self, protocol: Option<ProtocolName>, transport: Transport) -> Choice {
-        let candidates = self.candidates(&Filter { protocol, transport: Some(transport), zone: None });
-        let targets = selection::distinct(&candidates, |one| one.endpoint.socket_addr());
-        let mut places = std::collections::BTreeMap::new();
+    fn srv(&self, filter: &Filter) -> Choice {
+        let targets = targets(&self.candidates(filter));
         let mut choice = Choice { classes: classes(&targets), ..Choice::default() };
-        for target in &targets {
+        self.push_targets(&mut choice, &mut BTreeMap::new(), &targets);
+        choice.shrunk()
+    }
+
+    /// Adds the records of `targets`; `places` says where hosts are that are in already.
+    fn push_targets(
+        &self,
+        choice: &mut Choice,
+        places: &mut BTreeMap<IpAddr, usize>,
+        targets: &[Candidate<'_>],
+    ) {
+        for target in targets {
             let address = target.endpoint.address;
             let host = *places.entry(address).or_insert_with(|| {
                 choice.hosts.push(address);
@@ -193,7 +239,46 @@ impl Encoder<'_> {
             data.extend_from_slice(self.domain);
             choice.push(host, &self.record(SRV, &data));
         }
-        choice.shrunk()
+    }
+
+    fn keyed(&self) -> Keyed {
+        Keyed {
+            targets: self.srv_by_member(&Filter::default()),
+            v4: self.addresses_by_member(|address| address.is_ipv4()),
+            v6: self.addresses_by_member(|address| address.is_ipv6()),
+        }
+    }
+
+    fn srv_by_member(&self, filter: &Filter) -> ByMember {
+        let mut places = BTreeMap::new();
+        let push = |choice: &mut Choice, targets: &[Candidate<'_>]| {
+            self.push_targets(choice, &mut places, targets);
+        };
+        self.by_member(filter, targets, push)
+    }
+
+    fn addresses_by_member(&self, is_wanted: impl Fn(IpAddr) -> bool) -> ByMember {
+        let push = |choice: &mut Choice, hosts: &[Candidate<'_>]| self.push_addresses(choice, hosts);
+        self.by_member(&Filter::default(), |candidates| owners::hosts(candidates, &is_wanted), push)
+    }
+
+    /// One class for each member that is there, of those of its candidates that `pick` gives back.
+    fn by_member(
+        &self,
+        filter: &Filter,
+        pick: impl for<'a> Fn(&[Candidate<'a>]) -> Vec<Candidate<'a>>,
+        mut push: impl FnMut(&mut Choice, &[Candidate<'_>]),
+    ) -> ByMember {
+        let (mut members, mut choice) = (Vec::new(), Choice::default());
+        for (node, candidates) in owners::by_member(self.snapshot, self.view, filter) {
+            if let Some(condition) = owners::condition(&candidates) {
+                let picked = pick(&candidates);
+                members.push((node, condition));
+                choice.classes.push(Class { urn: owners::urn(&picked), first: choice.len() });
+                push(&mut choice, &picked);
+            }
+        }
+        ByMember { members, choice: choice.shrunk() }
     }
 
     fn addresses(&self, is_wanted: impl Fn(&IpAddr) -> bool) -> Choice {
@@ -202,10 +287,14 @@ impl Encoder<'_> {
         let mut hosts = selection::distinct(&family, |one| one.endpoint.address);
         selection::drop_last(&mut hosts);
         let mut choice = Choice { classes: classes(&hosts), ..Choice::default() };
-        for host in &hosts {
+        self.push_addresses(&mut choice, &hosts);
+        choice.shrunk()
+    }
+
+    fn push_addresses(&self, choice: &mut Choice, hosts: &[Candidate<'_>]) {
+        for host in hosts {
             choice.push(0, &address(host.endpoint.address, self.config.ttl.max(1)));
         }
-        choice.shrunk()
     }
 
     /// RFC 3263, 4.1; all records are given, in this order.
@@ -286,6 +375,11 @@ impl Deref for AddressRecord {
 pub(super) fn push_label(bytes: &mut Vec<u8>, label: &str) {
     bytes.push(u8::try_from(label.len()).expect("a label is short"));
     bytes.extend_from_slice(label.as_bytes());
+}
+
+/// The served candidates, each address and port once.
+fn targets<'a>(candidates: &[Candidate<'a>]) -> Vec<Candidate<'a>> {
+    selection::distinct(candidates, |one| one.endpoint.socket_addr())
 }
 
 /// The classes of candidates that are sorted by priority.

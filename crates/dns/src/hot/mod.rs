@@ -2,13 +2,14 @@
 //! taken from the heap and no lock is held.
 //!
 //! Usual is what SIP stacks ask all the time: SRV of a service over a transport, the addresses and NAPTR of a service and of
-//! the domain, the addresses of hosts, and all of that for services that do not exist. Everything else is left to
+//! the domain, the addresses of hosts, SRV and addresses of the owners of keys, and all of that for services that do not exist. Everything else is left to
 //! [`answer`](crate::answer), which decides the same, more slowly, and is the judge: for the same draw both say the same
 //! (`tests`).
 //!
 //! Names stand for what [`qname`](crate::qname) says, who is served for what [`selection`](crate::selection) says.
 
 mod encoded;
+mod owners;
 mod question;
 #[cfg(test)]
 mod stacks;
@@ -22,18 +23,23 @@ use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode;
 use ringmesh_types::name::{NodeName, ServiceName};
+use ringmesh_types::owners::KeyOwners;
 use ringmesh_types::service::Transport;
 use ringmesh_types::snapshot::{MemberView, ServiceView, Snapshot};
 
 use crate::client::Client;
 use crate::glance::{HEADER_BYTES, Tail};
 use crate::host;
+use crate::key::{self, Named};
 use crate::lookup::ADDRESSES_MAX;
 use crate::profile::Profile;
 use crate::records;
 use crate::urn::{DRAWN_MAX, Order, SplitMix};
 use crate::zone::ZoneConfig;
-use encoded::{A, AAAA, Choice, NAPTR, SRV, Service, TARGET_AT, WEIGHT_AT, address, push_label, record};
+use encoded::{
+    A, AAAA, Choice, NAPTR, PRIORITY_AT, SRV, Service, TARGET_AT, WEIGHT_AT, address, push_label, record,
+};
+use owners::{ByMember, Owners};
 use question::Question;
 
 const SOA: u16 = 6;
@@ -67,6 +73,7 @@ type Services = std::collections::HashMap<ServiceName, Entry>;
 #[derive(Debug, Clone)]
 struct Entry {
     view: Arc<ServiceView>,
+    map: Option<Arc<dyn KeyOwners>>,
     service: Arc<Service>,
 }
 
@@ -120,11 +127,15 @@ impl Zone {
         };
         let is_same = place(&self.local) == place(&snapshot.local) && config.ttl == self.config.ttl;
         let entry = |view: &Arc<ServiceView>| {
-            let known = self.services.get(&view.name).filter(|known| Arc::ptr_eq(&known.view, view));
-            known.filter(|_| is_same).cloned().unwrap_or_else(|| Entry {
-                view: Arc::clone(view),
-                service: Arc::new(Service::new(&config, &self.domain, snapshot, view)),
-            })
+            let map = snapshot.maps.get(&view.name).cloned();
+            let is_known = |known: &&Entry| {
+                is_same && Arc::ptr_eq(&known.view, view) && known.map.is_some() == map.is_some()
+            };
+            let known = self.services.get(&view.name).filter(is_known);
+            let service = known.map(|known| Arc::clone(&known.service));
+            let service =
+                service.unwrap_or_else(|| Arc::new(Service::new(&config, &self.domain, snapshot, view)));
+            Entry { view: Arc::clone(view), map, service }
         };
         Self {
             configured: Arc::clone(&self.configured),
@@ -166,6 +177,10 @@ impl Zone {
                 writer.targets(choice, self.config.targets_max, client.profile, draw, ttl)?;
             }
             Found::Addresses(choice) => writer.chosen(choice, ADDRESSES_MAX, draw)?,
+            Found::Owners(owners) => {
+                writer.owners(owners, self.config.targets_max, client.profile, draw, ttl)?;
+            }
+            Found::OwnersAddresses(owners) => writer.owners_addresses(owners, draw)?,
             Found::All(choice) => writer.all(choice)?,
             Found::Address(host) => {
                 writer.push(0, &address(host, ttl))?;
@@ -201,8 +216,8 @@ impl Zone {
             [label, "h"] => self.host(kind, label),
             [.., "h"] => None,
             // Consul's form: what follows is the same with and without it.
-            [rest @ .., "service"] => self.named(kind, rest),
-            labels => self.named(kind, labels),
+            [rest @ .., "service"] => self.named(question, rest),
+            labels => self.named(question, labels),
         }
     }
 
@@ -218,20 +233,29 @@ impl Zone {
         }
     }
 
-    fn named(&self, kind: u16, labels: &[&str]) -> Option<Found<'_>> {
+    fn named(&self, question: &Question<'_>, labels: &[&str]) -> Option<Found<'_>> {
+        let kind = question.kind;
         match labels {
             [carrier] if carrier.starts_with('_') => None,
             [name, carrier] if carrier.starts_with('_') => self.bare_srv(kind, name, carrier),
-            [.., "all" | "key" | "kx" | "kh", _] => None,
-            [rest @ .., service] => match (self.service(service), rest) {
-                (None, _) => Some(Found::Nothing),
-                (Some(service), []) => of_service(kind, service),
-                (Some(service), [name, carrier]) => {
-                    let wanted = wanted(name, carrier);
-                    srv(kind, wanted.and_then(|(protocol, transport)| service.srv(Some(protocol), transport)))
+            [.., "all", _] => None,
+            [rest @ .., service] => {
+                let Some(entry) = self.entry(service) else {
+                    return Some(Found::Nothing);
+                };
+                let map = entry.map.as_deref();
+                if let Some((map, (named, before))) = map.and_then(|map| Some((map, key::read(map, rest)?))) {
+                    return of_key(question, entry, map, named, before);
                 }
-                (Some(_), _) => None,
-            },
+                match rest {
+                    [] => of_service(kind, &entry.service),
+                    [name, carrier] => {
+                        let choice = |(protocol, transport)| entry.service.srv(Some(protocol), transport);
+                        srv(kind, wanted(name, carrier).and_then(choice))
+                    }
+                    _ => None,
+                }
+            }
             [] => None,
         }
     }
@@ -256,7 +280,11 @@ impl Zone {
 
     /// The service, if it has any endpoint.
     fn service(&self, name: &str) -> Option<&Service> {
-        self.services.get(name).map(|entry| &*entry.service).filter(|service| service.is_there)
+        self.entry(name).map(|entry| &*entry.service)
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        self.services.get(name).filter(|entry| entry.service.is_there)
     }
 }
 
@@ -267,6 +295,10 @@ enum Found<'a> {
     Targets(&'a Choice),
     /// Some of these addresses.
     Addresses(&'a Choice),
+    /// Some of what the owners of a key have, with its addresses.
+    Owners(Owners<'a>),
+    /// Some of the addresses of those owners that are asked first.
+    OwnersAddresses(Owners<'a>),
     /// All of these.
     All(&'a Choice),
     /// This one.
@@ -284,6 +316,43 @@ fn of_service(kind: u16, service: &Service) -> Option<Found<'_>> {
         NAPTR => Some(Found::All(&service.naptr)),
         _ => None,
     }
+}
+
+/// What is at the name of a key, and at those below it.
+fn of_key<'a>(
+    question: &Question<'_>,
+    entry: &'a Entry,
+    map: &'a dyn KeyOwners,
+    named: Named,
+    before: &[&str],
+) -> Option<Found<'a>> {
+    let keyed = entry.service.keyed.as_ref()?;
+    let owners = |at, records| Owners { map, at, records };
+    match (named, before) {
+        // Who speaks EDNS is told what is wrong, which is done elsewhere.
+        (Named::Wrong(_), _) => question.opt.is_none().then_some(Found::Nothing),
+        (Named::End, []) => Some(Found::NoData),
+        (Named::At(at), []) => match question.kind {
+            SRV => Some(Found::Owners(owners(at, &keyed.targets))),
+            A => Some(Found::OwnersAddresses(owners(at, &keyed.v4))),
+            AAAA => Some(Found::OwnersAddresses(owners(at, &keyed.v6))),
+            _ => Some(Found::NoData),
+        },
+        (Named::At(at), [name, carrier]) => match part_of_key(entry, name, carrier) {
+            None => Some(Found::Nothing),
+            Some(records) => (question.kind == SRV).then(|| Found::Owners(owners(at, records))),
+        },
+        (Named::End | Named::At(_), _) => None,
+    }
+}
+
+/// The endpoints that `_<protocol>._<transport>` or `_<service>._<transport>` before a key is about.
+fn part_of_key<'a>(entry: &'a Entry, name: &str, carrier: &str) -> Option<&'a ByMember> {
+    let spoken = wanted(name, carrier)
+        .and_then(|(protocol, transport)| entry.service.srv_by_member(Some(protocol), transport));
+    let is_service = name.strip_prefix('_') == Some(entry.view.name.as_str());
+    let transport = || carrier.strip_prefix('_')?.parse().ok().filter(|_| is_service);
+    spoken.or_else(|| entry.service.srv_by_member(None, transport()?))
 }
 
 /// What is at a name of SRV form: these targets, or there is no such name.
@@ -360,19 +429,53 @@ impl<'a> Writer<'a> {
     /// As many of the drawn targets as fit, then as many of their addresses as fit. `None` if not even one does.
     fn targets(&mut self, choice: &Choice, max: usize, profile: Profile, draw: u64, ttl: u32) -> Option<()> {
         let (drawn, count) = draw_from(choice, max, profile.order(), draw);
+        self.place(choice, &drawn[..count], ttl, |record, _| {
+            if let Some(weight) = profile.equal_weight() {
+                record[WEIGHT_AT..WEIGHT_AT + 2].copy_from_slice(&weight.to_be_bytes());
+            }
+        })
+    }
+
+    /// The same of what the owners of a key have.
+    fn owners(
+        &mut self,
+        owners: Owners<'_>,
+        max: usize,
+        profile: Profile,
+        draw: u64,
+        ttl: u32,
+    ) -> Option<()> {
+        let drawn = owners.targets(max, profile.order(), draw);
+        let weight = profile.equal_weight().or(drawn.equal_weight);
+        self.place(&owners.records.choice, drawn.places(), ttl, |record, number| {
+            let priority = drawn.priorities()[number];
+            record[PRIORITY_AT..PRIORITY_AT + 2].copy_from_slice(&priority.to_be_bytes());
+            if let Some(weight) = weight {
+                record[WEIGHT_AT..WEIGHT_AT + 2].copy_from_slice(&weight.to_be_bytes());
+            }
+        })
+    }
+
+    /// As many of the `drawn` targets as fit, each after `change` was made to its record, then as many of their addresses as
+    /// fit. `None` if not even one target does.
+    fn place(
+        &mut self,
+        choice: &Choice,
+        drawn: &[usize],
+        ttl: u32,
+        change: impl Fn(&mut [u8], usize),
+    ) -> Option<()> {
         let mut places = [0; DRAWN_MAX];
         let mut placed = 0;
-        for place in &drawn[..count] {
+        for place in drawn {
             let Some(at) = self.push(0, choice.record(*place)) else {
                 break;
             };
-            if let Some(weight) = profile.equal_weight() {
-                self.out[at + WEIGHT_AT..at + WEIGHT_AT + 2].copy_from_slice(&weight.to_be_bytes());
-            }
+            change(&mut self.out[at..self.at], placed);
             places[placed] = at;
             placed += 1;
         }
-        if placed == 0 && count > 0 {
+        if placed == 0 && !drawn.is_empty() {
             return None;
         }
         for (number, place) in drawn[..placed].iter().enumerate() {
@@ -391,8 +494,18 @@ impl<'a> Writer<'a> {
     /// As many of the drawn records as fit. `None` if not even one does.
     fn chosen(&mut self, choice: &Choice, max: usize, draw: u64) -> Option<()> {
         let (drawn, count) = draw_from(choice, max, Order::ByWeight, draw);
-        let placed = drawn[..count].iter().map_while(|place| self.push(0, choice.record(*place))).count();
-        (placed > 0 || count == 0).then_some(())
+        self.some(choice, &drawn[..count])
+    }
+
+    /// As many as fit of the addresses of those owners of a key that are asked first. `None` if not even one does.
+    fn owners_addresses(&mut self, owners: Owners<'_>, draw: u64) -> Option<()> {
+        self.some(&owners.records.choice, owners.hosts(ADDRESSES_MAX, draw).places())
+    }
+
+    /// As many of the `drawn` records as fit. `None` if not even one does.
+    fn some(&mut self, choice: &Choice, drawn: &[usize]) -> Option<()> {
+        let placed = drawn.iter().map_while(|place| self.push(0, choice.record(*place))).count();
+        (placed > 0 || drawn.is_empty()).then_some(())
     }
 
     /// All records, or `None` if they do not fit.

@@ -6,7 +6,7 @@ use crate::fit::UDP_BYTES_MIN;
 use crate::glance::{HEADER_BYTES, NAME_BYTES_MAX, Opt, name_length};
 use crate::profile::Profile;
 
-/// Labels before the domain; none of ours has more.
+/// Labels before the domain; none of the usual names has more.
 const LABELS_MAX: usize = 6;
 
 const RD: u8 = 0x01;

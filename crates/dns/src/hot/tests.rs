@@ -14,8 +14,8 @@ use crate::answer::{self, Via};
 use crate::cookie::Secrets;
 use crate::testing::{World, zone};
 
-const WORLD: &str =
-    "a passing udp tcp tls; b passing udp v6 weight=20; c passing udp; c passing service=media protocol=ng";
+const WORLD: &str = "a passing udp tcp tls; b passing udp v6 weight=20; c passing udp; c passing service=media protocol=ng; \
+     map sip 0=b,a 80=a+b+c";
 
 fn request(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
     let name = if name.ends_with('.') { name.to_owned() } else { format!("{name}.m.test.") };
@@ -91,6 +91,18 @@ fn what_sip_stacks_ask_is_answered_here() {
         ("1800008.h", RecordType::AAAA, 0),
         ("400gre00000000000000000008.h", RecordType::AAAA, 1),
         ("media", RecordType::NAPTR, 0),
+        ("acct-1.key.sip", RecordType::SRV, 4),
+        ("Acct-1.Key.sip.service", RecordType::A, 1),
+        ("acct-1.key.sip", RecordType::AAAA, 1),
+        ("acct-1.key.sip", RecordType::NAPTR, 0),
+        ("_sip._udp.acct-1.key.sip", RecordType::SRV, 3),
+        ("_sips._tcp.acct-1.key.sip", RecordType::SRV, 1),
+        ("_sip._udp.85M6IOR581.ingobde1m6abj3dtmg.kx.sip", RecordType::SRV, 3),
+        ("5cq3icpg64p36d1l6o.kx.sip", RecordType::A, 1),
+        ("vvvg.kx.sip", RecordType::A, 3),
+        ("80000000000000ff.kh.sip", RecordType::SRV, 5),
+        ("key.sip", RecordType::A, 0),
+        ("c.kx.sip", RecordType::A, 0),
     ];
     for (name, kind, answers) in usual {
         let response = ask(WORLD, name, kind).unwrap_or_else(|| panic!("{name} {kind} is usual"));
@@ -105,6 +117,12 @@ fn what_sip_stacks_ask_is_answered_here() {
         "_sip._sctp.sip",
         "vvvvvvo.h",
         "zzz.h",
+        "acct-1.key.media",
+        "acct-1.key.nosuch",
+        "*.key.sip",
+        "w.kx.sip",
+        "0.kh.sip",
+        "_ng._udp.acct-1.key.sip",
     ] {
         let response = ask(WORLD, name, RecordType::SRV).unwrap_or_else(|| panic!("{name} is usual"));
         assert_eq!(response.metadata.response_code, ResponseCode::NXDomain, "{name}");
@@ -119,6 +137,11 @@ fn what_is_not_usual_is_left_to_others() {
         ("nosuch", RecordType::AXFR),
         ("nosuch", RecordType::TXT),
         ("_udp.sip", RecordType::SRV),
+        ("_udp.acct-1.key.sip", RecordType::SRV),
+        ("_sip._udp.acct-1.key.sip", RecordType::A),
+        ("acct-1.key.all.sip", RecordType::SRV),
+        ("acct-1.key.sip.fra.zone", RecordType::SRV),
+        ("acct-1.key.sip", RecordType::TXT),
         ("all.sip", RecordType::A),
         ("_sip._udp.sip.fra.zone", RecordType::SRV),
         ("a.n", RecordType::A),
@@ -186,7 +209,20 @@ fn worlds() -> impl Strategy<Value = String> {
     });
     let few = proptest::collection::vec(instance.clone(), 0..8);
     let many = proptest::collection::vec(instance, 20..70);
-    prop_oneof![few, many].prop_map(|instances| instances.join("; "))
+    let maps = proptest::collection::vec(maps(), 0..3);
+    (prop_oneof![few, many], maps).prop_map(|(instances, maps)| [instances, maps].concat().join("; "))
+}
+
+fn maps() -> impl Strategy<Value = String> {
+    let nodes = proptest::collection::vec(select(&NODES), 1..20);
+    let parts = proptest::collection::vec((nodes, any::<bool>()), 1..4);
+    (select(vec!["sip", "sip", "media", "b2b"]), parts).prop_map(|(service, parts)| {
+        let part = |(start, (nodes, is_shared)): (&str, &(Vec<&str>, bool))| {
+            format!(" {start}={}", nodes.join(if *is_shared { "+" } else { "," }))
+        };
+        let parts: String = ["0", "80", "c0"].into_iter().zip(&parts).map(part).collect();
+        format!("map {service}{parts}")
+    })
 }
 
 fn names() -> impl Strategy<Value = String> {
@@ -217,6 +253,12 @@ fn names() -> impl Strategy<Value = String> {
             "1800009",
             "180000g",
             "400gre00000000000000000004",
+            "key",
+            "kx",
+            "kh",
+            "vvvg",
+            "c",
+            "80000000000000ff",
         ]
     });
     let usual = select(vec![
@@ -235,8 +277,29 @@ fn names() -> impl Strategy<Value = String> {
         "_sip._udp.sip.service",
         "sip.service",
     ]);
+    let key = select(vec![
+        "a.key", "_tcp.key", "Z9.KEY", "*.key", "vvvg.kx", "VV.vg.kx", "5cq3.kx", "c.kx", "w.kx",
+    ]);
+    let at = any::<u64>().prop_map(|at| format!("{at:016x}.kh"));
+    let before = select(vec![
+        "",
+        "",
+        "",
+        "_sip._udp.",
+        "_sip._tcp.",
+        "_sips._tcp.",
+        "_b2b._tcp.",
+        "_Media._udp.",
+        "_x._udp.",
+    ]);
+    let key = (
+        before,
+        prop_oneof![key.prop_map(str::to_owned), at],
+        select(vec!["sip", "sip", "media", "b2b.service"]),
+    )
+        .prop_map(|(before, key, service)| format!("{before}{key}.{service}"));
     let any = proptest::collection::vec(select(LABELS.as_slice()), 0..5).prop_map(|labels| labels.join("."));
-    prop_oneof![2 => usual.prop_map(str::to_owned), 1 => any]
+    prop_oneof![2 => usual.prop_map(str::to_owned), 2 => key, 1 => any]
         .prop_map(|name| if name.is_empty() { "m.test.".to_owned() } else { name })
 }
 
@@ -345,6 +408,45 @@ proptest! {
 }
 
 #[test]
+fn a_zone_that_followed_knows_maps_that_came_changed_and_went() {
+    let config = zone();
+    let with_map = |map: &str| World::read(&format!("a passing; b passing{map}")).snapshot();
+    let base = with_map("");
+    let mut zone = Zone::new(Arc::new(config.clone()), &base);
+    for (map, want) in [("; map sip 0=a", 1), ("; map sip 0=a,b", 2), ("", 0), ("; map sip 0=b", 1)] {
+        let snapshot = Snapshot { maps: with_map(map).maps, ..base.clone() };
+        zone = zone.follow(&snapshot);
+        let request = request("x.key.sip", RecordType::SRV, None);
+        let response = check(&zone, &config, &snapshot, &request, 42).expect("it is usual");
+        assert_eq!(response.answers.len(), want, "{map}");
+    }
+}
+
+#[test]
+fn the_longest_names_of_keys_are_answered() {
+    let (config, snapshot) = (zone(), World::read(WORLD).snapshot());
+    let zone = Zone::new(Arc::new(config.clone()), &snapshot);
+    for length in 1..=145 {
+        let text = crate::base32hex::encode(&vec![0xf5; length]);
+        let labels: Vec<&str> =
+            (0..text.len()).step_by(63).map(|from| &text[from..text.len().min(from + 63)]).collect();
+        let name = format!("{}.kx.sip", labels.join("."));
+        let slow = answer::respond(
+            &config,
+            &snapshot,
+            &Client::LOCAL,
+            &request(&name, RecordType::SRV, None),
+            Via::Udp,
+            1,
+        );
+        let slow = Message::from_vec(&slow.expect("a request is answered")).expect("a response can be read");
+        assert!(!slow.answers.is_empty() && slow.metadata.response_code == ResponseCode::NoError, "{length}");
+        let hot = check(&zone, &config, &snapshot, &request(&name, RecordType::SRV, None), 1);
+        assert!(hot.is_some(), "{length}");
+    }
+}
+
+#[test]
 fn a_cookie_alone_is_usual_and_other_options_are_not() {
     let (config, snapshot) = (zone(), World::read(WORLD).snapshot());
     let zone = Zone::new(Arc::new(config.clone()), &snapshot);
@@ -393,7 +495,18 @@ fn class_any_is_left_to_others() {
 fn mangle(count: u64) -> u64 {
     let snapshot = World::read(WORLD).snapshot();
     let zone = Zone::new(Arc::new(zone()), &snapshot);
-    let names = ["_sip._udp", "_sip._udp.sip.service", "sip", "m.test.", "1800008.h", "_udp.sip", "nosuch"];
+    let names = [
+        "_sip._udp",
+        "_sip._udp.sip.service",
+        "sip",
+        "m.test.",
+        "1800008.h",
+        "_udp.sip",
+        "nosuch",
+        "_sip._udp.acct-1.key.sip",
+        "85m6ior581.ingobde1m6abj3dtmg.kx.sip",
+        "80000000000000ff.kh.sip",
+    ];
     let requests: Vec<Vec<u8>> = names
         .iter()
         .flat_map(|name| [None, Some(1_232)].map(|edns| request(name, RecordType::SRV, edns)))
