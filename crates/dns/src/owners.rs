@@ -310,3 +310,134 @@ pub(crate) fn hosts<'a>(
 pub(crate) fn urn(candidates: &[Candidate<'_>]) -> Urn {
     Urn::new(candidates.iter().filter_map(Candidate::served).map(|(_, weight)| weight).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// Who is named for a key of `sip`, each with its priority and weight, and then whose addresses are.
+    fn named(world: &str) -> (Vec<(String, u16, u16)>, Vec<String>) {
+        let snapshot = World::read(world).snapshot();
+        let (view, map) = (&snapshot.services["sip"], &snapshot.maps["sip"]);
+        let owners = Owners::new(&snapshot, view, (&**map, 0), &Filter::default());
+        let node = |one: &Candidate<'_>| one.instance.member.name.to_string();
+        let targets = owners.targets(100, Order::ByWeight, 1);
+        let targets = targets.iter().map(|one| {
+            let (priority, weight) = one.served().expect("it is named");
+            (node(one), priority, weight)
+        });
+        (targets.collect(), owners.hosts(100, 1, |_| true).iter().map(node).collect())
+    }
+
+    fn check(world: &str, want: &str, want_hosts: &str) {
+        let (mut targets, mut hosts) = named(world);
+        targets.sort_by(|one, other| (one.1, &one.0).cmp(&(other.1, &other.0)));
+        hosts.sort();
+        let text: Vec<_> =
+            targets.iter().map(|(node, priority, weight)| format!("{node} {priority} {weight}")).collect();
+        assert_eq!((text.join("; ").as_str(), hosts.join(" ").as_str()), (want, want_hosts), "{world}");
+    }
+
+    #[test]
+    fn the_owner_comes_first_wherever_it_is() {
+        check("a passing; c passing; map sip 0=c,a", "c 0 100; a 1 100", "c");
+        check("a passing; c greylisted; map sip 0=c,a", "c 0 100; a 1 100", "c");
+        check("a passing; c unknown; map sip 0=c,a", "c 0 100; a 1 100", "c");
+        check("a passing; c passing flapping suspect=3; map sip 0=c,a", "c 0 100; a 1 100", "c");
+    }
+
+    #[test]
+    fn who_is_down_has_left_or_runs_nothing_is_not_named() {
+        check("a passing; b passing down; c passing left; map sip 0=b,c,d,a", "a 0 100", "a");
+        check("a passing; b passing down spared; map sip 0=b,a", "a 0 100", "a");
+        check("a passing; b passing holding; map sip 0=b,a", "b 0 100; a 1 100", "b");
+    }
+
+    #[test]
+    fn who_fails_or_drains_comes_after_the_others() {
+        check(
+            "a passing; b failing; c passing draining; d passing; map sip 0=b,a,c,d",
+            "a 0 100; d 1 100; b 2 100; c 3 100",
+            "a",
+        );
+        check("b failing; c passing draining; map sip 0=c,b", "c 0 100; b 1 100", "c");
+    }
+
+    #[test]
+    fn those_that_share_a_key_are_alike() {
+        check(
+            "a passing weight=0; b passing weight=900; c failing; map sip 0=a+b+c",
+            "a 0 1; b 0 1; c 1 1",
+            "a b",
+        );
+        check("a failing; b failing; map sip 0=a+b", "a 0 1; b 0 1", "a b");
+    }
+
+    #[test]
+    fn somebody_is_named_when_all_that_the_map_names_are_away() {
+        check("a passing; b passing down; c passing; map sip 0=b 80=c 90=a", "c 0 100", "c");
+        check("b passing down; map sip 0=b", "", "");
+    }
+
+    #[test]
+    fn rfc_2181_5_what_two_owners_share_is_named_once() {
+        check("a passing; xa passing; b passing; map sip 0=a,xa,b", "a 0 100; b 2 100", "a");
+        let (targets, hosts) = named("a passing; xa passing; map sip 0=a+xa");
+        assert_eq!((targets.len(), hosts.len()), (1, 1));
+    }
+
+    #[test]
+    fn those_that_share_a_key_come_first_equally_often() {
+        let snapshot = World::read("a passing; b passing; c passing; map sip 0=a+b+c").snapshot();
+        let (view, map) = (&snapshot.services["sip"], &snapshot.maps["sip"]);
+        let owners = Owners::new(&snapshot, view, (&**map, 0), &Filter::default());
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        for draw in 0..9_000 {
+            let first = owners.targets(8, Order::FirstByWeight, crate::urn::mix(draw))[0];
+            *counts.entry(first.instance.member.name.as_str()).or_default() += 1;
+        }
+        assert!(
+            counts.len() == 3 && counts.values().all(|count| (2_800..3_200).contains(count)),
+            "{counts:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn those_that_live_are_named_in_the_order_of_the_map(
+            nodes in proptest::collection::btree_map(
+                select(vec!["a", "b", "c", "d", "e", "f"]),
+                select(vec!["passing", "failing", "unknown", "passing draining", "passing down", "passing left"]),
+                0..6,
+            ),
+            order in Just(vec!["a", "b", "c", "d", "e", "f"]).prop_shuffle(),
+            count in 1_usize..6,
+        ) {
+            let instances: Vec<_> = nodes.iter().map(|(node, state)| format!("{node} {state}")).collect();
+            let map = format!("map sip 0={} f0={}", order[..count].join(","), order.join(","));
+            if instances.is_empty() {
+                return Ok(());
+            }
+            let of = |states: &'static [&str], nodes_in_order: &[&'static str]| -> Vec<&'static str> {
+                let is_it = |node: &&str| nodes.get(node).is_some_and(|state| states.contains(state));
+                nodes_in_order.iter().copied().filter(is_it).collect()
+            };
+            let good: &[&str] = &["passing", "unknown"];
+            let poor: &[&str] = &["failing", "passing draining"];
+            let mut want = of(good, &order[..count]);
+            want.extend(of(poor, &order[..count]));
+            if want.is_empty() {
+                want = of(&["passing", "unknown", "failing", "passing draining"], &order);
+                want.truncate(1);
+            }
+            let (targets, hosts) = named(&format!("{}; {map}", instances.join("; ")));
+            let found: Vec<_> = targets.iter().map(|(node, priority, _)| (node.as_str(), *priority)).collect();
+            let numbered: Vec<_> = want.iter().copied().zip(0_u16..).collect();
+            prop_assert_eq!(found, numbered);
+            prop_assert_eq!(hosts, want.iter().take(1).map(|node| (*node).to_owned()).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Small worlds for tests, from one line of text.
 //!
 //! `a passing; b failing tcp weight=20` has the service `sip` on the nodes `a` and `b`. A node has a fixed place (see
-//! [`place`]) and the address `10.0.0.<n>`, with `a` as 1, `b` as 2 and so on. The words after its name: a health state
+//! [`place`]) and the address `10.0.0.<n>`, with `a` as 1, `b` as 2 and so on, and so `xa` has the address of `a`. The words after its name: a health state
 //! (of all endpoints), `tcp`, `tls` or `udp` (endpoints, `udp` unless given), `service=`, `protocol=`, `weight=`,
 //! `suspect=<accusers>`, `holding`, `down`, `left`, `flapping`, `unreliable`, `spared`, `draining`, `short` (the health report has no entries) and `v6`
 //! (listen on `2001:db8::<n>` too). The agent that answers is `a`, whether it runs anything or not.
@@ -218,7 +218,9 @@ impl KeyOwners for FakeMap {
 }
 
 fn id(node: &str) -> NodeId {
-    NodeId::from_bytes(node.bytes().next_back().map_or([0; 8], |letter| [letter; 8]))
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(node.bytes()).for_each(|(byte, letter)| *byte = letter);
+    NodeId::from_bytes(bytes)
 }
 
 fn addresses(node: &str) -> [IpAddr; 2] {

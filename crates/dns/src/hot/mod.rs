@@ -2,11 +2,12 @@
 //! taken from the heap and no lock is held.
 //!
 //! Usual is what SIP stacks ask all the time: SRV of a service over a transport, the addresses and NAPTR of a service and of
-//! the domain, the addresses of hosts, SRV and addresses of the owners of keys, and all of that for services that do not exist. Everything else is left to
-//! [`answer`](crate::answer), which decides the same, more slowly, and is the judge: for the same draw both say the same
-//! (`tests`).
+//! the domain, the addresses of hosts; what limiters ask: SRV and addresses of whoever serves a key; and all of that for
+//! services and keys that do not exist. Everything else is left to [`answer`](crate::answer), which decides the same, more
+//! slowly, and is the judge: for the same draw both say the same (`tests`).
 //!
-//! Names stand for what [`qname`](crate::qname) says, who is served for what [`selection`](crate::selection) says.
+//! Names stand for what [`qname`](crate::qname) says, who is served for what [`selection`](crate::selection) says, and who is
+//! named for a key for what `owners` says.
 
 mod encoded;
 mod owners;

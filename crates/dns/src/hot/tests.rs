@@ -180,7 +180,7 @@ fn what_is_not_usual_is_left_to_others() {
     }
 }
 
-const NODES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "i", "j", "k", "l", "o"];
+const NODES: [&str; 13] = ["a", "b", "c", "d", "e", "f", "g", "i", "j", "k", "l", "o", "xb"];
 const WORDS: [&str; 14] = [
     "udp",
     "tcp",
