@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::encoded::{TARGET_AT, WEIGHT_AT};
 use super::*;
+use crate::profile::Profile;
 use crate::testing::{World, zone};
+use crate::urn::SplitMix;
 
 /// An SRV record as a stack reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use proptest::prelude::*;
@@ -12,7 +12,9 @@ use ringmesh_types::time::WallTime;
 use super::*;
 use crate::answer::{self, Via};
 use crate::cookie::Secrets;
+use crate::profile::Profile;
 use crate::testing::{World, zone};
+use crate::urn::SplitMix;
 
 const WORLD: &str = "a passing udp tcp tls; b passing udp v6 weight=20; c passing udp; c passing service=media protocol=ng; \
      map sip 0=b,a 80=a+b+c";
