@@ -2,7 +2,7 @@
 //! no records and nothing below it is [`Asked::Nothing`], one with something below it is an empty non-terminal
 //! (RFC 1034 3.1, RFC 4592 2.2.2, RFC 8020 2). What type is asked for does not matter here.
 //!
-//! Below the name of a service that has a map its keys have names ([`key`](crate::key)); they have none in one zone alone, and
+//! Below the name of a service that has a map its keys have names ([`key`]); they have none in one zone alone, and
 //! no full view.
 //!
 //! SRV names follow RFC 2782; `_sips._tcp` and `_sip._tls` both mean SIP over TLS (RFC 3263 4.1). Case never matters.

@@ -1,10 +1,11 @@
 //! Small worlds for tests, from one line of text.
 //!
 //! `a passing; b failing tcp weight=20` has the service `sip` on the nodes `a` and `b`. A node has a fixed place (see
-//! [`place`]) and the address `10.0.0.<n>`, with `a` as 1, `b` as 2 and so on, and so `xa` has the address of `a`. The words after its name: a health state
-//! (of all endpoints), `tcp`, `tls` or `udp` (endpoints, `udp` unless given), `service=`, `protocol=`, `weight=`,
-//! `suspect=<accusers>`, `holding`, `down`, `left`, `flapping`, `unreliable`, `spared`, `draining`, `short` (the health report has no entries) and `v6`
-//! (listen on `2001:db8::<n>` too). The agent that answers is `a`, whether it runs anything or not.
+//! [`place`]) and the address `10.0.0.<n>`, with `a` as 1, `b` as 2 and so on; what counts is its last letter, so `xa` has the
+//! address of `a`. The words after its name: a health state (of all endpoints), `tcp`, `tls` or `udp` (endpoints, `udp` unless
+//! given), `service=`, `protocol=`, `weight=`, `suspect=<accusers>`, `holding`, `down`, `left`, `flapping`, `unreliable`,
+//! `spared`, `draining`, `short` (the health report has no entries) and `v6` (listen on `2001:db8::<n>` too). The agent that
+//! answers is `a`, whether it runs anything or not.
 //!
 //! `map sip 0=a,b 64=b,a 80=b+c` has a map for `sip`: keys lie where their first eight bytes say (see [`FakeMap`]); those from
 //! `64` on, which is `d`, are served by `b`, with `a` standing by; those from `80` on are shared by `b` and `c`.
