@@ -1,6 +1,7 @@
 //! `[[map]]`: how the keys of a service are spread over its hosts.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use ringmesh_node::maps::MAPS_MAX;
 use ringmesh_partition::definition::Definition;
@@ -21,10 +22,14 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, root: &Table<'a>) -> BTreeMap<Se
         let Some((service, spec)) = read_map(reader, &table) else {
             continue;
         };
-        if maps.contains_key(&service) {
-            reader.reject_key(&table, "service", format!("the map of {service} is declared already"));
-        } else {
-            maps.insert(service, spec);
+        match maps.entry(service) {
+            Entry::Vacant(free) => {
+                free.insert(spec);
+            }
+            Entry::Occupied(taken) => {
+                let why = format!("the map of {} is declared already", taken.key());
+                reader.reject_key(&table, "service", why);
+            }
         }
     }
     maps
