@@ -283,7 +283,7 @@ mod tests {
         let mut gate = Gate::new(Repeats);
         gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7)]);
         for number in 0..2 * CHECKED_MAX {
-            let topic = format!("map/{number}").parse().expect("a topic");
+            let topic = format!("weather/{number}").parse().expect("a topic");
             let key = Key { owner: NodeId::from_bytes([1; 8]), topic };
             let version = Version { epoch: Epoch(1), sequence: 1 };
             let document = Document { key, version, body: [].into(), seal: Seal([7; 64]) };

@@ -281,6 +281,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringmesh_types::map_spec::Pin;
 
     const REFERENCE: &str = include_str!("../../../../config/agent.toml");
     const LEAST: &str = "[node]\nname = \"sip-1\"\naddresses = [\"192.0.2.10\"]\n";
@@ -297,8 +298,29 @@ mod tests {
         assert!(config.tls.is_some());
         let ids: Vec<_> = config.services.iter().map(|service| service.body["id"].clone()).collect();
         assert_eq!(ids, ["sip-1", "media-1", "limiter-1"]);
+        let maps: Vec<_> = config.maps.iter().map(|(service, map)| (service.as_str(), map)).collect();
+        let pins = vec![Pin { key: "big-customer".to_owned(), node: Some(config.node.name.clone()) }];
+        assert_eq!(maps, [("limiter", &MapSpec { pins, ..MapSpec::default() })]);
         let check = &config.services[0].body["endpoints"][0]["checks"][0];
         assert_eq!((&check["type"], &check["interval"]), (&Value::from("sip"), &Value::from("5s")));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_map_is_said_with_its_line() {
+        let text = format!(
+            "{LEAST}\n[[map]]\nservice = \"limiter\"\nstrategy = \"geo\"\nmode = \"manual\"\n\n[[map]]\nservice = \"a\"\n\
+             standbys = 4\n\n[[map.pin]]\nkey = \"\"\n\n[[map]]\nservice = \"b\"\n\n[[map]]\nservice = \"b\"\n"
+        );
+        let errors = parse(&text).expect_err("is wrong").to_string();
+        for want in [
+            "agent.toml:7: map[0].strategy: \"geo\" is not built yet: hash and name are",
+            "agent.toml:8: map[0].mode: \"manual\" is none: auto and approve are",
+            "agent.toml:12: map[1].standbys: 4 is not allowed: 0 to 3",
+            "map[1].pin: the key is empty",
+            "map[3].service: the map of b is declared already",
+        ] {
+            assert!(errors.contains(want), "{want}\n{errors}");
+        }
     }
 
     #[test]
