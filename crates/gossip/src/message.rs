@@ -159,6 +159,8 @@ pub enum MapAsk {
     Author,
     /// To the author: an operator wants this.
     Order(Vec<u8>),
+    /// What is the digest of the map that you follow?
+    Digest,
 }
 
 /// Why a newcomer is not taken in.
@@ -239,7 +241,7 @@ pub enum Response {
 pub enum MapAnswer {
     /// To `Followed` and `Find`: its bytes, if there is one.
     Map(Option<Vec<u8>>),
-    /// To `Heat`: the digest of the map that the answerer follows.
+    /// To `Heat` and `Digest`: the digest of the map that the answerer follows.
     Digest(Option<[u8; 32]>),
     /// To `Author`: nothing if the answerer is not the author.
     Author(Option<Vec<u8>>),
@@ -342,6 +344,7 @@ mod tests {
         golden(Channel::Stream, &asked(MapAsk::Heat(vec![7])), &[FORMAT, 6, 2, b'a', b'b', 2, 1, 7]);
         golden(Channel::Stream, &asked(MapAsk::Author), &[FORMAT, 6, 2, b'a', b'b', 3]);
         golden(Channel::Stream, &asked(MapAsk::Order(vec![7])), &[FORMAT, 6, 2, b'a', b'b', 4, 1, 7]);
+        golden(Channel::Stream, &asked(MapAsk::Digest), &[FORMAT, 6, 2, b'a', b'b', 5]);
         let answer = Response::Map(MapAnswer::Map(Some(vec![7])));
         golden(Channel::Stream, &answer, &[FORMAT, 8, 0, 1, 1, 7]);
         golden(Channel::Stream, &Response::Map(MapAnswer::Digest(None)), &[FORMAT, 8, 1, 0]);

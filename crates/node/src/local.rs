@@ -618,7 +618,7 @@ impl Node {
         }
     }
 
-    fn save_maps(&mut self) {
+    pub(crate) fn save_maps(&mut self) {
         if let Some(maps) = self.maps.take_unsaved() {
             self.outputs.push_back(Output::Persist { ticket: None, what: Persist::Maps(maps) });
         }

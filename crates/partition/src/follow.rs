@@ -30,6 +30,8 @@ const HELD: (usize, usize) = (16, 512);
 const HELD_PARTITIONS_MAX: usize = 512 << 10;
 /// Two firsts of one service, made where nobody knew of the other, come together within this time after one was followed.
 pub const ROOTS_MEET_WITHIN: Duration = Duration::from_secs(600);
+/// A map that was not seen coming is so many generations ahead at most, and one more for each second.
+const AHEAD: u64 = 64;
 /// What is followed by then has gone through so few generations, or is no first any more.
 const YOUNG: u64 = 64;
 
@@ -261,9 +263,43 @@ impl Follower {
         self.take_higher(now, offered)
     }
 
+    /// A map came whose predecessors nobody can show any more, for all that had them have restarted. It is judged by what it moves of
+    /// the map that is followed, and by how far it can honestly have got meanwhile. Two first maps come together so, too.
+    pub fn offer_distant(
+        &mut self,
+        now: Instant,
+        map: Map,
+        may_be_lost: impl Fn(NodeId, NodeId) -> bool,
+    ) -> Claim {
+        let offered = Held::new(map);
+        if self.find(&offered.digest).is_some() {
+            return Claim::Known;
+        }
+        let (ours, theirs) = (self.present.map.parts(), offered.map.parts());
+        if (&ours.service, ours.strategy) != (&theirs.service, theirs.strategy) {
+            return Claim::Refused(PeerClaimError::Service);
+        }
+        let honest = ours.generation.saturating_add(AHEAD + now.since(self.taken).as_secs());
+        if theirs.generation > honest {
+            let (claimed, before) = (theirs.generation, ours.generation);
+            return Claim::Refused(PeerClaimError::Generation { claimed, before });
+        }
+        let author = theirs.author;
+        let is_open = now < self.is_open_until && is_in_roster(theirs, author);
+        if !is_open && !is_in_roster(ours, author) {
+            return Claim::Refused(PeerClaimError::Author(author));
+        }
+        let moved = moved(&self.present.map, &offered.map, |lost| may_be_lost(author, lost));
+        if !is_open && moved > CHURN_ROUND_MAX {
+            return Claim::Refused(PeerClaimError::Churn { moved, allowed: CHURN_ROUND_MAX });
+        }
+        self.take_higher(now, offered)
+    }
+
     fn take_higher(&mut self, now: Instant, offered: Held) -> Claim {
         let (ours, theirs) = (Token::of(self.map()), Token::of(&offered.map));
-        if theirs > ours {
+        // An author that crashed before its disk had a map may make another one of the same number.
+        if (theirs, &offered.digest) > (ours, &self.present.digest) {
             self.follow(now, offered);
             return Claim::TakenInstead { of: ours };
         }
@@ -349,7 +385,7 @@ mod tests {
     use crate::place::tests::candidates;
     use crate::plan::{PlanConfig, first, plan};
     use crate::position::Strategy;
-    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     fn start(hosts: u16) -> Map {
         let service = "limiter".parse().expect("a name");
@@ -423,6 +459,29 @@ mod tests {
                     prop_assert_eq!(Token::of(reader.map()), highest);
                 }
             }
+        }
+
+        #[test]
+        fn a_distant_map_is_followed_if_it_moves_little_or_its_author_was_cut_off(
+            seeds in proptest::collection::vec(any::<u64>(), 2..8),
+            was_cut_off in any::<bool>(),
+        ) {
+            let (first, hosts) = (start(10), candidates(10));
+            let mut maps: Vec<Map> = vec![first.clone()];
+            for seed in seeds {
+                let after = next(maps.last().expect("one"), 3, &hosts, seed);
+                maps.extend(after);
+            }
+            let (last, old) = (maps.last().expect("one").clone(), at(2_000));
+            let mut reader = Follower::new(at(0), first.clone());
+            let is_lost = |author: NodeId, _| was_cut_off && author == node(3);
+            let share = moved(&first, &last, |_| was_cut_off);
+            let claim = reader.offer_distant(old, last.clone(), is_lost);
+            let is_followed = reader.map() == &last;
+            prop_assert_eq!(is_followed, share <= CHURN_ROUND_MAX, "{:?}", claim);
+            let far = Map::new(Parts { generation: 1 << 63, ..last.into_parts() }).expect("a map");
+            let claim = reader.offer_distant(old, far, |_, _| true);
+            prop_assert!(matches!(claim, Claim::Refused(PeerClaimError::Generation { .. })));
         }
 
         #[test]

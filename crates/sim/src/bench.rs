@@ -167,6 +167,7 @@ fn scenario(plan: &BenchPlan) -> Scenario {
         name: "sip".to_owned(),
         on: Who::all(),
         instances: plan.instances,
+        has_map: false,
         check_every: Some(CHECK_EVERY),
     };
     let churn = Step {

@@ -112,6 +112,9 @@ impl Node {
         let Some(known) = self.maps.known.get_mut(service).filter(|known| known.elected == Some(me)) else {
             return;
         };
+        if !known.seek.is_done() {
+            return;
+        }
         let is_round = known.author.take_round(now);
         if known.follower.is_some() && !is_round && !is_dirty {
             return;
@@ -184,6 +187,7 @@ impl Node {
         };
         if self.offer(now, service, plan.map, Some(told)) == Some(Claim::Taken) {
             self.tell_layout(service, &body);
+            self.save_maps();
         }
     }
 
@@ -243,6 +247,8 @@ impl Node {
         bytes: &[u8],
     ) -> MapAnswer {
         match wire::decode::<Report>(Channel::Stream, bytes) {
+            // A stranger's load is nobody's; it becomes a member in a moment, or never.
+            Ok(_) if !self.members.find(from).is_some_and(Member::is_serving) => MapAnswer::Digest(None),
             Ok(report) => {
                 let known = self.maps.known.get_mut(service);
                 MapAnswer::Digest(known.and_then(|known| {
@@ -357,6 +363,9 @@ impl Node {
         bytes: &[u8],
     ) -> MapAnswer {
         let result = match wire::decode::<MapOrder>(Channel::Stream, bytes) {
+            Ok(_) if !self.members.find(from).is_some_and(Member::is_serving) => {
+                Err(format!("{from} is no member for {}: try again", self.config.name))
+            }
             Ok(order) => self.carry_out(now, service, order, from),
             Err(error) => Err(format!("the order cannot be read: {error}")),
         };

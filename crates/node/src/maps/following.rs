@@ -6,9 +6,10 @@
 
 use core::time::Duration;
 
+use rand::RngExt as _;
 use ringmesh_gossip::message::{MapAnswer, MapAsk, Request};
 use ringmesh_partition::difference::{DIFFERENCE_FORMAT, Difference};
-use ringmesh_partition::follow::{Claim, Follower, Token};
+use ringmesh_partition::follow::{Claim, Follower, PeerClaimError, Token};
 use ringmesh_partition::map::{Map, Parts};
 use ringmesh_types::body::LayoutBody;
 use ringmesh_types::event::Severity;
@@ -32,6 +33,10 @@ const TRIES: u8 = 3;
 const VOTERS: usize = 3;
 /// Between two such questions, and after a layout was refused before it is looked at again, first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// What would move too much is waited with for so long before it is said, and most members are asked what they follow.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// Between two comparisons with a random member.
+const COMPARED_MS: core::ops::Range<u64> = 15_000..45_000;
 /// An answer that has not come by now does not come.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -44,6 +49,8 @@ pub(crate) enum MapAsked {
     Find([u8; 32]),
     /// To tell it the load here.
     Heat,
+    /// Whether it follows the same.
+    Digest,
     /// What it knows as the author.
     Author(Ticket),
     /// To do what an operator wants.
@@ -55,8 +62,11 @@ pub(crate) enum MapAsked {
 pub(super) struct Layout {
     told: Generation,
     what: What,
+    came: Instant,
     again: Instant,
     wait: Duration,
+    /// Whether it was said that it is not followed.
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -94,6 +104,15 @@ pub(super) struct Chain {
     asked: Instant,
 }
 
+/// How a map is judged.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    /// By the one before it.
+    Next,
+    /// By itself, for the one before it cannot be had.
+    Distant,
+}
+
 /// The search for a map to begin with.
 #[derive(Debug, Default)]
 pub(super) struct Seek {
@@ -105,12 +124,21 @@ pub(super) struct Seek {
     wait: Duration,
     is_wanted: bool,
     found_nothing: bool,
+    /// Whether anybody was asked yet: nobody plans before.
+    is_done: bool,
+    /// When a member is asked next whether it follows the same.
+    compare: Instant,
 }
 
 impl Seek {
     /// Whether nobody who was asked knows of a map.
     pub(super) fn found_nothing(&self) -> bool {
         self.found_nothing
+    }
+
+    /// Whether others were asked what they follow since this node started.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_done
     }
 }
 
@@ -152,7 +180,7 @@ impl Node {
             steps: body.steps.clone(),
             steps_count: body.steps_count,
         };
-        let mut layout = Layout { told, what, again: now, wait: AGAIN.0 };
+        let mut layout = Layout { told, what, came: now, again: now, wait: AGAIN.0, is_refused: false };
         layout.told.generation = layout.parts().generation;
         let parts = layout.parts();
         if parts.author != owner || parts.service != *service {
@@ -187,7 +215,9 @@ impl Node {
             let told = layout.told.clone();
             match map {
                 Ok(map) => {
-                    self.offer(now, service, map, Some(told));
+                    if let Some(Claim::Refused(error)) = self.offer(now, service, map, Some(told)) {
+                        self.on_layout_refused(now, service, owner, &error);
+                    }
                 }
                 Err(error) => self.reject(now, owner, format!("its map of {service} is refused: {error}")),
             }
@@ -202,13 +232,32 @@ impl Node {
         map: Map,
         told: Option<Generation>,
     ) -> Option<Claim> {
+        self.offer_by(now, service, map, told, Reach::Next)
+    }
+
+    /// The same for a map whose predecessors cannot be had.
+    fn offer_distant(&mut self, now: Instant, service: &ServiceName, map: Map) -> Option<Claim> {
+        self.offer_by(now, service, map, None, Reach::Distant)
+    }
+
+    fn offer_by(
+        &mut self,
+        now: Instant,
+        service: &ServiceName,
+        map: Map,
+        told: Option<Generation>,
+        reach: Reach,
+    ) -> Option<Claim> {
         let mut known = self.maps.known.remove(service)?;
         let token = Token::of(&map);
         let claim = match &mut known.follower {
             Some(follower) => {
                 let may_be_lost =
                     |author, lost| [author, lost].into_iter().any(|id| self.may_be_lost(service, id));
-                follower.offer(now, map, may_be_lost)
+                match reach {
+                    Reach::Next => follower.offer(now, map, may_be_lost),
+                    Reach::Distant => follower.offer_distant(now, map, may_be_lost),
+                }
             }
             None => {
                 known.follower = Some(Follower::new(now, map));
@@ -233,24 +282,45 @@ impl Node {
                 );
                 self.on_taken(now, Severity::Warning, service, token, cause);
             }
-            Claim::Refused(error) => {
-                let reason = format!(
-                    "generation {} of the map of {service} is not followed: {error}",
-                    token.generation
-                );
-                self.map_event(
-                    now,
-                    Severity::Warning,
-                    service,
-                    "",
-                    format!("generation {}", token.generation),
-                    &reason,
-                );
-                self.reject(now, token.author, reason);
-            }
-            Claim::Known | Claim::Wants(_) => {}
+            Claim::Known | Claim::Wants(_) | Claim::Refused(_) => {}
         }
         Some(claim)
+    }
+
+    /// A layout is not followed. Who is lost for its author may be lost here only a moment later, so what would move too much is
+    /// looked at again, and only then spoken of; nobody who is honest is wrong in any other way.
+    fn on_layout_refused(
+        &mut self,
+        now: Instant,
+        service: &ServiceName,
+        owner: NodeId,
+        error: &PeerClaimError,
+    ) {
+        let layout = self.maps.layouts.get_mut(service).and_then(|layouts| layouts.get_mut(&owner));
+        let Some(layout) = layout else { return };
+        let is_early = matches!(error, PeerClaimError::Churn { .. }) && now.since(layout.came) < PATIENCE;
+        if is_early || layout.is_refused {
+            return;
+        }
+        layout.is_refused = true;
+        let generation = layout.token().generation;
+        let reason = format!("generation {generation} of the map of {service} is not followed: {error}");
+        let cause = format!("{} made it: {error}", self.name_of(owner));
+        self.map_event(now, Severity::Warning, service, "", format!("not followed: {generation}"), cause);
+        match error {
+            PeerClaimError::Churn { .. } => self.begin_anew(service),
+            PeerClaimError::Service
+            | PeerClaimError::Generation { .. }
+            | PeerClaimError::Author(_)
+            | PeerClaimError::First(_)
+            | PeerClaimError::Dedicated(_) => self.reject(now, owner, reason),
+        }
+    }
+
+    /// Who is lost changed: what was refused may be right now.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        let all = self.maps.layouts.values_mut().flat_map(|layouts| layouts.values_mut());
+        all.for_each(|layout| (layout.again, layout.wait) = (now, AGAIN.0));
     }
 
     fn on_taken(
@@ -301,9 +371,17 @@ impl Node {
             && target.is_some_and(|target| {
                 self.ask_map(target, service, MapAsked::Find(missing), MapAsk::Find(missing))
             });
-        if !is_asked && let Some(known) = self.maps.known.get_mut(service) {
-            known.chain = None;
-            known.seek.is_wanted = true;
+        if !is_asked {
+            self.give_chain_up(now, service);
+        }
+    }
+
+    /// What is missing cannot be had: the newest map that was is judged by itself, and others are asked what they follow.
+    fn give_chain_up(&mut self, now: Instant, service: &ServiceName) {
+        self.begin_anew(service);
+        let chain = self.maps.known.get_mut(service).and_then(|known| known.chain.take());
+        if let Some(newest) = chain.and_then(|chain| chain.stack.into_iter().next()) {
+            self.offer_distant(now, service, newest);
         }
     }
 
@@ -364,10 +442,17 @@ impl Node {
             self.fetch_on(now, service);
             return;
         }
-        let is_wanted = known.follower.is_none() || known.seek.is_wanted;
+        let is_wanted = known.follower.is_none() || known.seek.is_wanted || !known.seek.is_done;
         if let Some(begun) = known.seek.begun {
             if now.since(begun) >= ANSWERED_WITHIN {
                 self.end_seek(now, service);
+            }
+            return;
+        }
+        if !is_wanted && known.chain.is_none() && now >= known.seek.compare {
+            known.seek.compare = now.after(Duration::from_millis(self.rng.random_range(COMPARED_MS)));
+            if let Some(target) = self.members.some(&mut self.rng, 1, &[]).first() {
+                self.ask_map(*target, service, MapAsked::Digest, MapAsk::Digest);
             }
             return;
         }
@@ -412,33 +497,49 @@ impl Node {
         seek.begun = None;
         seek.wait = if seek.is_wanted { (seek.wait * 2).clamp(AGAIN.0, AGAIN.1) } else { AGAIN.0 };
         seek.next = now.after(seek.wait);
+        seek.is_done = true;
+        seek.is_wanted = false;
         let answers = core::mem::take(&mut seek.answers);
         let Some((map, votes)) = most_named(&answers) else {
             seek.found_nothing = true;
             return;
         };
         seek.found_nothing = false;
-        match &known.follower {
-            None => {
-                self.offer(now, service, map.clone(), None);
-                self.offer_now(now, service);
-            }
-            Some(follower) => {
-                let is_news =
-                    follower.find(&map.digest()).is_none() && Token::of(map) > Token::of(follower.map());
-                if is_news && votes >= 2 {
-                    let token = Token::of(map);
-                    known.follower = Some(Follower::new(now, map.clone()));
-                    Self::remember_generation(known, generation_of(token, false));
-                    let cause = "what lies between could not be had: most members follow this one".to_owned();
-                    self.on_taken(now, Severity::Warning, service, token, cause);
-                    self.offer_now(now, service);
-                }
-                if let Some(known) = self.maps.known.get_mut(service) {
-                    known.seek.is_wanted = false;
-                }
+        let Some(follower) = &known.follower else {
+            self.offer(now, service, map.clone(), None);
+            return self.offer_now(now, service);
+        };
+        let is_news =
+            |map: &Map| follower.find(&map.digest()).is_none() && Token::of(map) >= Token::of(follower.map());
+        if votes >= 2 && is_news(map) {
+            return self.adopt(now, service, map.clone());
+        }
+        // Few see it so: each is judged by itself.
+        let others: Vec<Map> = answers.iter().flatten().filter(|map| is_news(map)).cloned().collect();
+        for map in others {
+            let is_fetching = self.maps.known.get(service).is_some_and(|known| known.chain.is_some());
+            if let Some(Claim::Wants(missing)) = self.offer(now, service, map.clone(), None)
+                && !is_fetching
+            {
+                self.fetch(now, service, vec![map], missing, None);
             }
         }
+    }
+
+    /// Most members that were asked follow this map: it is followed, by way of those before it if they can be had.
+    fn adopt(&mut self, now: Instant, service: &ServiceName, map: Map) {
+        let token = Token::of(&map);
+        match self.offer(now, service, map.clone(), None) {
+            Some(Claim::Wants(_) | Claim::Refused(_)) => {
+                let Some(known) = self.maps.known.get_mut(service) else { return };
+                known.follower = Some(Follower::new(now, map));
+                Self::remember_generation(known, generation_of(token, false));
+                let cause = "what lies between could not be had: most members follow this one".to_owned();
+                self.on_taken(now, Severity::Warning, service, token, cause);
+            }
+            Some(Claim::Taken | Claim::TakenInstead { .. } | Claim::Known) | None => {}
+        }
+        self.offer_now(now, service);
     }
 
     pub(super) fn ask_map(
@@ -475,6 +576,7 @@ impl Node {
                 MapAnswer::Author(bytes)
             }
             MapAsk::Order(bytes) => self.on_order_told(now, from, service, &bytes),
+            MapAsk::Digest => MapAnswer::Digest(follower.map(|follower| *follower.digest())),
         }
     }
 
@@ -496,7 +598,7 @@ impl Node {
             }
             (MapAsked::Find(digest), Ok((from, _))) => self.on_found(now, service, digest, from, None),
             (MapAsked::Find(_), Err(_)) => self.fetch_on(now, service),
-            (MapAsked::Heat, Ok((from, MapAnswer::Digest(Some(digest))))) => {
+            (MapAsked::Heat | MapAsked::Digest, Ok((from, MapAnswer::Digest(Some(digest))))) => {
                 let known = self.maps.known.get(service);
                 let lacks = known.is_some_and(|known| {
                     let follower = known.follower.as_ref();
@@ -506,7 +608,7 @@ impl Node {
                     self.fetch(now, service, Vec::new(), digest, Some(from));
                 }
             }
-            (MapAsked::Heat, _) => {}
+            (MapAsked::Heat | MapAsked::Digest, _) => {}
             (MapAsked::Author(ticket), Ok((_, MapAnswer::Author(Some(bytes))))) => {
                 let view = ringmesh_types::wire::decode(ringmesh_types::wire::Channel::Stream, &bytes);
                 let result = view.map(|view| Said::Author(Box::new(view)));

@@ -269,6 +269,9 @@ impl Node {
             members.find(*id).is_some() && now.since(*at) < LOST_REMEMBERED
         });
         let is_dirty = core::mem::take(&mut self.maps.is_dirty);
+        if is_dirty {
+            self.look_again(now);
+        }
         let services: Vec<ServiceName> = self.maps.known.keys().cloned().collect();
         for service in services {
             self.elect(now, &service);

@@ -2,7 +2,12 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use ringmesh_partition::map::Map;
+use ringmesh_types::name::ServiceName;
+use ringmesh_types::service::HealthState;
+use ringmesh_types::snapshot::InstanceView;
 use ringmesh_types::time::Instant;
 
 use super::faults::names;
@@ -266,6 +271,46 @@ fn lacks_newer(stage: &Stage) -> Option<(usize, usize)> {
 }
 
 /// Where the documents of two hosts differ.
+/// Which of those that are well follow different maps, or none although somebody could own keys.
+pub(crate) fn map_difference(stage: &mut Stage) -> Option<String> {
+    let hosts: Vec<usize> =
+        (0..stage.hosts()).filter(|host| stage.is_well(*host) && !stage.conditions[*host].is_newer).collect();
+    let mapped = stage.scenario.topology.services.iter().filter(|service| service.has_map);
+    let services: Vec<ServiceName> =
+        mapped.map(|service| service.name.parse().expect("was checked")).collect();
+    for service in services {
+        let mut followed = Vec::new();
+        for host in &hosts {
+            let map = stage.world.maps(*host)?.by_service.get(&service).and_then(|view| view.map.clone());
+            followed.push((*host, map));
+        }
+        let (first, map) = followed.first()?;
+        if let Some((other, theirs)) = followed.iter().find(|(_, theirs)| theirs != map) {
+            let token = |map: &Option<Arc<Map>>| {
+                map.as_ref().map_or_else(
+                    || "none".to_owned(),
+                    |map| format!("generation {} by {}", map.parts().generation, map.parts().author),
+                )
+            };
+            return Some(format!(
+                "node-{first} and node-{other} follow different maps of {service}: {} and {}",
+                token(map),
+                token(theirs)
+            ));
+        }
+        let snapshot = stage.world.snapshot(*first)?;
+        let could = |one: &InstanceView| {
+            let fails = one.health.iter().all(|health| health.state == HealthState::Failing);
+            one.member.state.is_serving() && !one.is_draining && !fails
+        };
+        let instances = snapshot.services.get(&service).map(|view| &view.instances);
+        if map.is_none() && instances.is_some_and(|all| all.iter().any(could)) {
+            return Some(format!("nobody has a map of {service}"));
+        }
+    }
+    None
+}
+
 pub(crate) fn document_difference(stage: &Stage) -> Option<String> {
     let hosts: Vec<usize> =
         (0..stage.hosts()).filter(|host| stage.is_well(*host) && !stage.conditions[*host].is_newer).collect();

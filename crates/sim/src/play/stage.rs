@@ -11,6 +11,7 @@ use ringmesh_health::spec::RawCheck;
 use ringmesh_node::registration::{RawEndpoint, RawRegistration};
 use ringmesh_types::document::Document;
 use ringmesh_types::ids::NodeId;
+use ringmesh_types::map_spec::MapSpec;
 use ringmesh_types::time::Instant;
 
 use crate::link::{HostSet, LinkConfig, TroubleId};
@@ -150,6 +151,12 @@ impl Stage {
             seeds: topology.seeds,
             link: link.clone(),
             hold: topology.hold,
+            maps: topology
+                .services
+                .iter()
+                .filter(|service| service.has_map)
+                .map(|service| (service.name.parse().expect("was checked"), MapSpec::default()))
+                .collect(),
             is_bare,
             ..WorldConfig::default()
         };

@@ -87,6 +87,8 @@ pub struct ServicePlan {
     pub instances: usize,
     /// Time between two checks of an endpoint; nothing if they are not checked.
     pub check_every: Option<Duration>,
+    /// Whether all hosts declare a map of its keys.
+    pub has_map: bool,
 }
 
 /// How messages travel between any two hosts, and between some zones.

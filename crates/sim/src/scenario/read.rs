@@ -181,6 +181,7 @@ fn read_service(reader: &mut Reader<'_>, mut table: Table<'_>, stage: &Stage) ->
         on: read_who(reader, &mut table, "on", stage),
         instances: reader.optional(&mut table, "instances", instances).unwrap_or(1),
         check_every: reader.optional(&mut table, "check_every", values::length),
+        has_map: reader.optional(&mut table, "map", values::flag).unwrap_or_default(),
     };
     reader.check_keys(&table);
     service
@@ -230,6 +231,7 @@ name = "sip"
 on = "zone a"
 instances = 4
 check_every = "1s"
+map = true
 
 [[topology.service]]
 name = "media"
@@ -442,8 +444,15 @@ at = "soon"
             on: who("zone a"),
             instances: 4,
             check_every: Some(Duration::from_secs(1)),
+            has_map: true,
         };
-        let media = ServicePlan { name: "media".to_owned(), on: Who::all(), instances: 1, check_every: None };
+        let media = ServicePlan {
+            name: "media".to_owned(),
+            on: Who::all(),
+            instances: 1,
+            check_every: None,
+            has_map: false,
+        };
         Topology {
             nodes: 50,
             zones: vec!["a".to_owned(), "b".to_owned()],

@@ -40,6 +40,11 @@ pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
+/// True or false.
+pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| wrong_type(value, "true or false"))
+}
+
 /// A text of one line.
 pub(super) fn one_line(value: &DeValue<'_>) -> Result<String, String> {
     let text = text(value)?;

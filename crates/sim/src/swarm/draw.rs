@@ -110,6 +110,7 @@ fn topology(dice: &mut Dice, nodes: usize, zones: usize) -> Topology {
         on: dice.who(nodes),
         instances: dice.between(1, 3),
         check_every: dice.chance(0.8).then(|| dice.seconds(0.3, 2.0)),
+        has_map: nodes.is_multiple_of(2),
     };
     Topology {
         nodes,

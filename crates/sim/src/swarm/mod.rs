@@ -122,10 +122,11 @@ fn heal_core(stage: &mut Stage) {
 }
 
 /// What a healed core still lacks.
-fn what_is_missing(stage: &Stage, watch: &Watch) -> Option<String> {
+fn what_is_missing(stage: &mut Stage, watch: &Watch) -> Option<String> {
     judge::disagreement(stage, watch)
         .or_else(|| judge::document_difference(stage))
         .or_else(|| watch.wrong_answer(stage))
+        .or_else(|| judge::map_difference(stage))
 }
 
 /// What agrees goes on to agree, and says little.

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use ringmesh_dns::selection::{Filter, candidates};
+use ringmesh_partition::follow::Token;
+use ringmesh_partition::map::Host;
+use ringmesh_partition::position::Position;
 use ringmesh_types::document::Key;
 use ringmesh_types::ids::{Epoch, Identity, NodeId, Version};
 use ringmesh_types::limits;
+use ringmesh_types::name::ServiceName;
 use ringmesh_types::snapshot::MemberState;
 use ringmesh_types::time::Instant;
 
@@ -24,6 +28,8 @@ pub(crate) struct Safety {
     seen: Vec<BTreeMap<NodeId, (Identity, MemberState)>>,
     lives: Vec<(Option<Instant>, Epoch)>,
     has_left: Vec<bool>,
+    /// The map of each service that a host followed last in its life.
+    followed: Vec<BTreeMap<ServiceName, Token>>,
     sent: (Instant, Vec<u64>),
 }
 
@@ -37,6 +43,7 @@ impl Safety {
             seen: vec![BTreeMap::new(); hosts],
             lives: vec![(None, Epoch::default()); hosts],
             has_left: vec![false; hosts],
+            followed: vec![BTreeMap::new(); hosts],
             sent: (stage.now(), vec![0; hosts]),
         }
     }
@@ -55,6 +62,7 @@ impl Safety {
             self.check_members(stage, host)?;
             self.check_documents(stage, host)?;
             check_answers(stage, host)?;
+            self.check_maps(stage, host)?;
         }
         self.check_traffic(stage)
     }
@@ -73,9 +81,36 @@ impl Safety {
         self.lives[host] = (since, epoch);
         self.held[host].clear();
         self.seen[host].clear();
+        self.followed[host].clear();
         let is_excused = stage.conditions[host].is_twin || stage.was_wiped(host) || has_wild_clock(stage);
         if epoch <= last && !is_excused {
             return Err(format!("node-{host} starts with epoch {epoch}, it had {last} before"));
+        }
+        Ok(())
+    }
+
+    /// Nobody goes back to a lower map, and no key is without somebody to ask while a host is there.
+    fn check_maps(&mut self, stage: &mut Stage, host: usize) -> Result<(), String> {
+        let Some(maps) = stage.world.maps(host).filter(|maps| !maps.by_service.is_empty()) else {
+            return Ok(());
+        };
+        let Some(snapshot) = stage.world.snapshot(host) else { return Ok(()) };
+        for (service, view) in &maps.by_service {
+            let Some(map) = &view.map else { continue };
+            let token = Token::of(map);
+            let before = self.followed[host].insert(service.clone(), token);
+            if before.is_some_and(|before| before > token) {
+                return Err(format!("node-{host} goes back from {before:?} to {token:?} of {service}"));
+            }
+            let is_live = |id: NodeId| snapshot.member(id).is_some_and(|member| member.state.is_serving());
+            let can_own = |host: &Host| host.capacity > 0 && is_live(host.node);
+            let at = Position(stage.now().as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let found = map.lookup_at(at).map(|found| found.seats).unwrap_or_default();
+            let is_served = found.iter().any(|seat| is_live(map.host(*seat).node))
+                || map.last_resort(at, is_live).is_some();
+            if !is_served && map.parts().roster.iter().any(can_own) {
+                return Err(format!("node-{host} names nobody for {at} of {service}"));
+            }
         }
         Ok(())
     }
