@@ -189,8 +189,10 @@ fn an_answer_that_was_lost_does_not_double_the_bucket() {
 #[test]
 fn a_new_share_fills_once_all_have_cut_theirs() {
     let mut world = World::new(3, &[0]);
+    assert_eq!(world.left(at(0), 0), 60.0);
     world.is_reached[0] = false;
     world.moves(at(1_000), &[0, 1, 2]);
+    assert_eq!(world.left(at(1_000), 0), 20.0, "who keeps a share cuts it at once");
     assert!(matches!(world.take(at(1_000), 1, 1.0), Take::Refused(_)));
     assert_eq!(world.left(at(60_000), 1), 0.0, "the owner before may still grant it all");
     world.is_reached[0] = true;
@@ -202,6 +204,36 @@ fn a_new_share_fills_once_all_have_cut_theirs() {
     world.down = vec![node(0)];
     assert_eq!(world.left(at(64_500), 2), 0.0);
     assert_eq!(world.left(at(65_500), 2), 10.0 / 3.0, "who is down is waited for no longer");
+}
+
+#[test]
+fn who_waits_itself_confirms_no_share() {
+    let mut world = World::new(4, &[0]);
+    world.is_reached[0] = false;
+    world.moves(at(1_000), &[1, 2]);
+    world.moves(at(2_000), &[1, 2, 3]);
+    for daemon in [1, 2, 3, 3] {
+        assert_eq!(world.left(at(5_000), daemon), 0.0);
+    }
+    assert_eq!(world.left(at(9_000), 3), 0.0, "the first owner may still grant it all");
+    world.is_reached[0] = true;
+    for daemon in [1, 2, 3] {
+        assert_eq!(world.left(at(9_500), daemon), 0.0);
+    }
+    assert_eq!(world.left(at(12_500), 3), 10.0);
+}
+
+#[test]
+fn who_restarts_does_not_take_what_it_may_have_granted_before() {
+    let mut world = World::new(2, &[0]);
+    world.take(at(0), 0, 60.0);
+    world.is_reached[0] = false;
+    world.moves(at(1_000), &[1]);
+    assert_eq!(world.take(at(3_000), 1, 20.0), Take::Granted { left: 0.0 });
+    world.restart(at(3_000), 1);
+    world.is_reached[0] = true;
+    assert_eq!(world.left(at(3_000), 1), 0.0, "30 have come together there, 20 of which are granted");
+    assert_eq!(world.left(at(4_000), 1), 10.0);
 }
 
 #[test]
