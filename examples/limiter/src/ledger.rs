@@ -11,24 +11,23 @@
 //!
 //! Invariant: nothing is granted under a token lower than one that an account was given away under.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringmesh_partition::follow::{Fence, HAND_OVER, Token};
+use ringmesh_partition::follow::{HAND_OVER, Token};
 use ringmesh_partition::position::Position;
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::{Bucket, Quota, Short};
+use crate::fences::Fences;
 use crate::history::{History, Run, Sees};
 
 /// Accounts at most. A full one that was not used for longest makes room; if there is none among the [`ROOM_TRIES`] oldest, a new one
 /// is refused. A full bucket is forgotten without harm: what takes its place never holds more.
 pub const ACCOUNTS_MAX: usize = 1_000_000;
-/// Accounts that are remembered as given away, at most. Beyond them the oldest fence counts for all accounts.
-pub const FENCES_MAX: usize = 262_144;
 const ROOM_TRIES: usize = 64;
 /// Time after which a share that is not confirmed asks again.
 pub const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -488,92 +487,6 @@ impl Account {
             self.bucket.fill(now, quota, pending.shares);
         }
     }
-}
-
-/// What was given away, and under which token.
-#[derive(Debug, Default)]
-struct Fences {
-    of: HashMap<Arc<str>, Fenced>,
-    /// By when they were raised, the oldest first; those raised again are in it again.
-    order: VecDeque<(Instant, Arc<str>)>,
-    /// What counts for all that are forgotten.
-    floor: Option<Fenced>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Fenced {
-    fence: Fence,
-    raised: Instant,
-    /// When it was last given away, and to whom, unless that is forgotten.
-    given: Option<(Instant, Option<NodeId>)>,
-}
-
-impl Fences {
-    fn found(&self, account: &str) -> impl Iterator<Item = &Fenced> {
-        self.of.get(account).into_iter().chain(&self.floor)
-    }
-
-    /// A token higher than `token` that the account was given away under.
-    fn higher(&self, account: &str, token: Token) -> Option<Token> {
-        let refusal = |fenced: &Fenced| {
-            let mut fence = fenced.fence;
-            fence.admit(token).err()
-        };
-        self.found(account).find_map(refusal).map(|error| error.seen)
-    }
-
-    fn allows(&self, account: &str, token: Token) -> bool {
-        self.higher(account, token).is_none()
-    }
-
-    /// A run as it is for an account that may have been given away in it.
-    fn applied(&self, account: &str, mut run: Run) -> Run {
-        for (given, to) in self.found(account).filter_map(|fenced| fenced.given) {
-            if given >= run.since {
-                (run.since, run.is_first, run.is_cut) = (given, false, false);
-                run.before = to.into_iter().collect();
-            }
-        }
-        run
-    }
-
-    /// The account is fenced with `token`, which is not lower than before, and given away if somebody is named.
-    fn raise(&mut self, now: Instant, account: &str, token: Token, to: Option<NodeId>) {
-        if !self.of.contains_key(account) {
-            while self.of.len() >= FENCES_MAX && self.drop_oldest() {}
-        }
-        let name: Arc<str> = account.into();
-        let fenced = self.of.entry(Arc::clone(&name)).or_default();
-        // A lower one was refused before.
-        let _ = fenced.fence.admit(token);
-        fenced.raised = now;
-        if to.is_some() {
-            fenced.given = Some((now, to));
-        }
-        self.order.push_back((now, name));
-        while self.order.len() > 2 * FENCES_MAX && self.drop_oldest() {}
-    }
-
-    /// Forgets an account, for which the floor counts from now on. Says whether there was one.
-    fn drop_oldest(&mut self) -> bool {
-        let Some((raised, name)) = self.order.pop_front() else { return false };
-        if self.of.get(&name).is_none_or(|fenced| fenced.raised != raised) {
-            return true;
-        }
-        let Some(old) = self.of.remove(&name) else { return true };
-        let floor = self.floor.get_or_insert_default();
-        if let Some(token) = seen(old.fence) {
-            let _ = floor.fence.admit(token);
-        }
-        floor.given = floor.given.max(old.given.map(|(at, _)| (at, None)));
-        true
-    }
-}
-
-/// The highest token that a fence has admitted.
-fn seen(mut fence: Fence) -> Option<Token> {
-    let lowest = Token { generation: 0, author: NodeId::from_bytes([0; 8]) };
-    fence.admit(lowest).err().map(|error| error.seen)
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@
 
 pub mod bucket;
 pub mod check;
+mod daemon;
+mod fences;
 pub mod grants;
 pub mod history;
 pub mod ledger;
 pub mod load;
 pub mod peers;
+mod seen;
 pub mod server;
 
 pub use server::{Config, ConfigError, Limiter, run};
