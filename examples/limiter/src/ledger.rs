@@ -25,9 +25,10 @@ use crate::bucket::{Bucket, Quota, Short};
 use crate::fences::Fences;
 use crate::history::{History, Run, Sees};
 
-/// Accounts at most. A full one that was not used for longest makes room; if there is none among the [`ROOM_TRIES`] oldest, a new one
+/// Accounts at most. A full one that was not used for longest makes room; if there is none among the 64 oldest, a new one
 /// is refused. A full bucket is forgotten without harm: what takes its place never holds more.
 pub const ACCOUNTS_MAX: usize = 1_000_000;
+/// Of the oldest accounts so many are looked at.
 const ROOM_TRIES: usize = 64;
 /// Time after which a share that is not confirmed asks again.
 pub const ASK_AGAIN: Duration = Duration::from_millis(250);
