@@ -249,7 +249,9 @@ mod tests {
         let (sip, ng, web) = (free().await, free().await, free().await);
         serve(Responder::Sip { udp_tcp: sip }).await;
         serve(Responder::Rtpengine { ng }).await;
-        serve(Responder::Limiter { http: web }).await;
+        let pages = tokio::net::TcpListener::bind(web).await.expect("is free");
+        let healthy = axum::Router::new().route("/health", axum::routing::get(|| async { "well" }));
+        tokio::spawn(async move { axum::serve(pages, healthy).await });
         let accept = || CheckKind::Sip { accept: Vec::new() };
         assert!(is_good(&endpoint(Transport::Udp, sip), &spec(accept(), 5_000)).await, "sip over udp");
         assert!(is_good(&endpoint(Transport::Tcp, sip), &spec(accept(), 5_000)).await, "sip over tcp");

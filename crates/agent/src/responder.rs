@@ -1,6 +1,5 @@
 //! Services that do nothing but answer their health check, so that a demonstration has something to discover:
-//! a SIP server (OPTIONS over UDP and TCP), a media engine (rtpengine's NG ping) and a limiter
-//! (`GET /health`).
+//! a SIP server (OPTIONS over UDP and TCP) and a media engine (rtpengine's NG ping).
 //!
 //! It decides nothing about the mesh. A responder serves until its future is dropped; HTTP connections that
 //! are open then end with their next answer. Whoever calls is a stranger: messages, connections and waits are
@@ -10,8 +9,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::routing::get;
-use axum::{Json, Router};
 use ringmesh_health::{ng, sip};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -40,11 +37,6 @@ pub enum Responder {
         /// Where it listens for NG commands, over UDP.
         ng: SocketAddr,
     },
-    /// A limiter.
-    Limiter {
-        /// Where it listens for HTTP.
-        http: SocketAddr,
-    },
 }
 
 /// A responder whose addresses are bound: whoever asks from now on is answered once it serves.
@@ -54,8 +46,6 @@ pub enum Bound {
     Sip(UdpSocket, TcpListener),
     /// [`Responder::Rtpengine`].
     Rtpengine(UdpSocket),
-    /// [`Responder::Limiter`].
-    Limiter(TcpListener),
 }
 
 /// Binds what `responder` listens on.
@@ -66,31 +56,26 @@ pub async fn bind(responder: Responder) -> io::Result<Bound> {
     Ok(match responder {
         Responder::Sip { udp_tcp } => Bound::Sip(bind_udp(udp_tcp).await?, bind_tcp(udp_tcp).await?),
         Responder::Rtpengine { ng } => Bound::Rtpengine(bind_udp(ng).await?),
-        Responder::Limiter { http } => Bound::Limiter(bind_tcp(http).await?),
     })
 }
 
 impl Bound {
     /// Serves until the future is dropped.
-    ///
-    /// # Errors
-    /// If the HTTP server ends by itself.
-    pub async fn serve(self) -> io::Result<()> {
+    pub async fn serve(self) {
         match self {
             Self::Sip(datagrams, streams) => serve_sip(&datagrams, &streams).await,
             Self::Rtpengine(datagrams) => serve_datagrams(&datagrams, ng::pong).await,
-            Self::Limiter(streams) => return serve_limiter(streams).await,
         }
-        Ok(())
     }
 }
 
 /// Serves `responder` until the future is dropped.
 ///
 /// # Errors
-/// As [`bind`] and [`Bound::serve`].
+/// As [`bind`].
 pub async fn run(responder: Responder) -> io::Result<()> {
-    bind(responder).await?.serve().await
+    bind(responder).await?.serve().await;
+    Ok(())
 }
 
 async fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -193,11 +178,6 @@ async fn next_message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Resul
     }
 }
 
-async fn serve_limiter(listener: TcpListener) -> io::Result<()> {
-    let health = || async { Json(serde_json::json!({ "status": "ok" })) };
-    axum::serve(listener, Router::new().route("/health", get(health))).await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,27 +240,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_limiter_says_that_it_is_well() {
-        let listener = tcp().await;
-        let target = listener.local_addr().expect("is bound");
-        tokio::spawn(serve_limiter(listener));
-        let mut client = TcpStream::connect(target).await.expect("is listening");
-        let request = b"GET /health HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n";
-        client.write_all(request).await.expect("is sent");
-        let mut answer = String::new();
-        let read = timeout(PATIENCE, client.read_to_string(&mut answer)).await.expect("ends in time");
-        read.expect("is text");
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answer.ends_with("\r\n\r\n{\"status\":\"ok\"}"), "{answer}");
-    }
-
-    #[tokio::test]
     async fn an_address_that_is_taken_is_named() {
         let (datagrams, streams) = (udp().await, tcp().await);
         let ng = datagrams.local_addr().expect("is bound");
-        let http = streams.local_addr().expect("is bound");
+        let udp_tcp = streams.local_addr().expect("is bound");
         for (responder, transport, address) in
-            [(Responder::Rtpengine { ng }, "udp", ng), (Responder::Limiter { http }, "tcp", http)]
+            [(Responder::Rtpengine { ng }, "udp", ng), (Responder::Sip { udp_tcp }, "tcp", udp_tcp)]
         {
             let error = run(responder).await.expect_err("the address is taken");
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

@@ -481,7 +481,8 @@ mod tests {
             prop_assert_eq!(is_followed, share <= CHURN_ROUND_MAX, "{:?}", claim);
             let far = Map::new(Parts { generation: 1 << 63, ..last.into_parts() }).expect("a map");
             let claim = reader.offer_distant(old, far, |_, _| true);
-            prop_assert!(matches!(claim, Claim::Refused(PeerClaimError::Generation { .. })));
+            let is_refused = matches!(claim, Claim::Refused(PeerClaimError::Generation { .. }));
+            prop_assert!(is_refused);
         }
 
         #[test]

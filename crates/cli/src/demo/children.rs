@@ -40,9 +40,13 @@ impl Children {
                 Kind::Rtpengine => "rtpengine",
                 Kind::Limiter => "limiter",
             };
-            let bind = instance.address.to_string();
-            children
-                .spawn(&instance.id, &["responder", "--kind", kind, "--bind", &bind, "--exit-with-parent"])?;
+            let (bind, agent) = (instance.address.to_string(), plan.http_of(instance).to_string());
+            let log = folder.join(format!("{}.grants", instance.id)).display().to_string();
+            let mut arguments = vec!["responder", "--kind", kind, "--bind", &bind, "--exit-with-parent"];
+            if instance.kind == Kind::Limiter {
+                arguments.extend(["--agent", &agent, "--grant-log", &log]);
+            }
+            children.spawn(&instance.id, &arguments)?;
         }
         for agent in &plan.agents {
             let config = children.config_of(agent);

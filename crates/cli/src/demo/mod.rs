@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use ringmesh_agent::responder::{self, Responder};
+use ringmesh_limiter::bucket::Quota;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -129,6 +130,11 @@ fn announce(args: &DemoArgs, plan: &Plan, children: &Children, took: Duration) {
     hint(format!("dig @{dns} -p {port} {domain} NAPTR"), "which transports there are");
     hint(format!("curl http://{}/api/v1/services/sip", first.http), "the same with states");
     hint(format!("ringmesh explain _sip._udp --http {}", first.http), "why the answer is what it is");
+    hint(format!("ringmesh map show limiter --http {}", first.http), "which limiter owns which accounts");
+    if let Some(limiter) = plan.instances.iter().find(|instance| instance.kind == Kind::Limiter) {
+        let take = format!("curl -d '{{\"account\":\"acme\",\"cost\":1}}' http://{}/take", limiter.address);
+        hint(take, "take a token, from whichever limiter owns acme");
+    }
     if let Some(pid) = children.pid_of("sip-ams-1") {
         hint(format!("kill {pid}"), "end a SIP service: it leaves every answer");
     }
@@ -217,7 +223,7 @@ pub(crate) enum Kind {
     Sip,
     /// rtpengine's NG ping.
     Rtpengine,
-    /// A limiter's HTTP health.
+    /// Requests for tokens: the rate limiter of the examples.
     Limiter,
 }
 
@@ -230,6 +236,12 @@ pub(crate) struct ResponderArgs {
     /// Where it listens.
     #[arg(long)]
     bind: SocketAddr,
+    /// The agent that a limiter asks who owns an account.
+    #[arg(long, required_if_eq("kind", "limiter"))]
+    agent: Option<SocketAddr>,
+    /// Where a limiter writes what it grants.
+    #[arg(long)]
+    grant_log: Option<PathBuf>,
     /// Stop when standard input ends.
     #[arg(long)]
     exit_with_parent: bool,
@@ -239,13 +251,36 @@ pub(crate) async fn respond(args: ResponderArgs) -> Outcome {
     let with_parent = if args.exit_with_parent { WithParent::Stop } else { WithParent::GoOn };
     let mut stop =
         stop_requested(with_parent).map_err(|error| Failure::refused(format!("signals: {error}")))?;
-    let responder = match args.kind {
-        Kind::Sip => Responder::Sip { udp_tcp: args.bind },
-        Kind::Rtpengine => Responder::Rtpengine { ng: args.bind },
-        Kind::Limiter => Responder::Limiter { http: args.bind },
+    let serving = async {
+        let text = |error: &dyn core::fmt::Display| Failure::refused(error.to_string());
+        match (args.kind, args.agent) {
+            (Kind::Sip, _) => {
+                responder::run(Responder::Sip { udp_tcp: args.bind }).await.map_err(|error| text(&error))
+            }
+            (Kind::Rtpengine, _) => {
+                responder::run(Responder::Rtpengine { ng: args.bind }).await.map_err(|error| text(&error))
+            }
+            (Kind::Limiter, Some(agent)) => {
+                let config = limiter(args.bind, agent, args.grant_log);
+                ringmesh_limiter::run(config).await.map_err(|error| text(&error))
+            }
+            (Kind::Limiter, None) => Err(Failure::usage("--agent: is missing")),
+        }
     };
     tokio::select! {
-        ended = responder::run(responder) => ended.map_err(|error| Failure::refused(error.to_string())),
+        ended = serving => ended,
         _ = stop.changed() => Ok(()),
+    }
+}
+
+/// A limiter of the demo: a hundred tokens for each account, twenty more a second.
+fn limiter(listen: SocketAddr, agent: SocketAddr, grant_log: Option<PathBuf>) -> ringmesh_limiter::Config {
+    ringmesh_limiter::Config {
+        listen,
+        agent,
+        service: "limiter".parse().expect("is a name"),
+        quota: Quota { rate: 20.0, burst: 100.0 },
+        grant_log,
+        register: None,
     }
 }

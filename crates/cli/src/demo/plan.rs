@@ -80,6 +80,12 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The HTTP address of the agent beside an instance.
+    pub(crate) fn http_of(&self, instance: &InstancePlan) -> SocketAddr {
+        let agent = self.agents.iter().find(|agent| agent.name == instance.node);
+        agent.expect("every instance stands beside an agent").http
+    }
+
     fn write(&self, folder: &Path) -> Result<(), String> {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", folder.display());
         let cluster: ClusterName = CLUSTER.parse().map_err(|error| failed(&error))?;
@@ -119,6 +125,7 @@ impl Plan {
         for instance in self.instances.iter().filter(|instance| instance.node == agent.name) {
             text.push_str(&service(instance));
         }
+        text.push_str("\n[[map]]\nservice = \"limiter\"\n");
         text
     }
 }
@@ -159,7 +166,7 @@ fn service(instance: &InstancePlan) -> String {
         Kind::Rtpengine => ("ng", &["udp"], "rtpengine"),
         Kind::Limiter => ("http", &["tcp"], "http"),
     };
-    let path = if instance.kind == Kind::Limiter { "path = \"/health\"\n" } else { "" };
+    let path = if instance.kind == Kind::Limiter { "path = \"/healthz\"\n" } else { "" };
     let mut text = format!(
         "\n[[service]]\nid = \"{}\"\nservice = \"{}\"\ntags = [\"demo\"]\n",
         instance.id, instance.service
