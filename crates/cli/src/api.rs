@@ -49,7 +49,7 @@ pub(crate) struct RegisterArgs {
 }
 
 /// Asks, and turns a refusal into a failure.
-async fn ask(ask: &Ask, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+pub(crate) async fn ask(ask: &Ask, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
     let answer = client::ask(ask.http, method, path, body).await.map_err(|error| unreachable(ask, &error))?;
     body_of(ask, answer)
 }
@@ -88,7 +88,7 @@ pub(crate) fn text(value: &Value, field: &str) -> String {
     }
 }
 
-fn moment(value: &Value, field: &str) -> String {
+pub(crate) fn moment(value: &Value, field: &str) -> String {
     match value[field].as_u64() {
         None | Some(0) => "-".to_owned(),
         Some(millis) => WallTime::from_unix_millis(millis).to_string(),
@@ -288,7 +288,12 @@ pub(crate) async fn events(args: &Ask, since: u64, limit: usize) -> Outcome {
 
 /// Posts a wish and says what came of it.
 pub(crate) async fn post(args: &Ask, path: &str, body: Option<&Value>) -> Outcome {
-    let answer = ask(args, "POST", path, body).await?;
+    order(args, "POST", path, body).await
+}
+
+/// Tells the agent to do something and says what came of it.
+pub(crate) async fn order(args: &Ask, method: &str, path: &str, body: Option<&Value>) -> Outcome {
+    let answer = ask(args, method, path, body).await?;
     if args.json {
         print_line(&answer.to_string());
     } else {

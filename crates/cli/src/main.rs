@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod follow;
 mod lookup;
+mod map;
 mod partition;
 mod progress;
 mod signals;
@@ -187,6 +188,11 @@ enum Command {
         #[command(subcommand)]
         command: sim::SimCommand,
     },
+    /// Partition maps: who owns which keys of a service, and why.
+    Map {
+        #[command(subcommand)]
+        command: map::MapCommand,
+    },
     /// Partition maps: which field of some records would do as a key.
     Partition {
         #[command(subcommand)]
@@ -260,6 +266,7 @@ async fn run(command: Command, inherited: Result<Inherited, ConfigInheritedError
         Command::Doctor(args) => doctor::run(args).await,
         Command::Config { command: ConfigCommand::Check { files } } => agent::check(&files),
         Command::Sim { command } => sim::run(command),
+        Command::Map { command } => map::run(command).await,
         Command::Partition { command } => partition::run(command),
         Command::BenchZone(args) => bench_zone::run(args).await,
         Command::Version => {

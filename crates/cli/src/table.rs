@@ -1,5 +1,6 @@
 //! Aligned tables for people, with colour only on terminals.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
 /// Prints a line. Whoever reads may stop reading: that is no error, and the end of us.
@@ -23,19 +24,34 @@ pub(crate) fn may_colour(is_terminal: bool) -> bool {
     is_smart_terminal(is_terminal) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// How many columns the terminal has that is standard output; nothing if it is none.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// Rows of equally many cells, the first one the heading.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    /// Rows whose first cell has a colour of its own, by their number.
+    marks: BTreeMap<usize, String>,
 }
 
 impl Table {
     pub(crate) fn new(heading: &[&str]) -> Self {
-        Self { rows: vec![heading.iter().map(|cell| (*cell).to_owned()).collect()] }
+        let heading = heading.iter().map(|cell| (*cell).to_owned()).collect();
+        Self { rows: vec![heading], marks: BTreeMap::new() }
     }
 
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells.iter().map(|cell| cell.chars().map(visible).collect()).collect());
+    }
+
+    /// A row whose first cell has this colour, as a terminal is told.
+    pub(crate) fn marked_row(&mut self, colour: String, cells: Vec<String>) {
+        self.marks.insert(self.rows.len(), colour);
+        self.row(cells);
     }
 
     /// The table as lines; states are coloured if `is_coloured`.
@@ -53,9 +69,14 @@ impl Table {
         let mut lines = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 let padding = " ".repeat(width - cell.chars().count() + 2);
-                let painted = if is_coloured { paint(cell, index == 0) } else { cell.clone() };
+                let mark = self.marks.get(&index).filter(|_| column == 0);
+                let painted = match mark {
+                    _ if !is_coloured => cell.clone(),
+                    Some(colour) => format!("\u{1b}[{colour}m{cell}\u{1b}[0m"),
+                    None => paint(cell, index == 0),
+                };
                 line.push_str(&painted);
                 line.push_str(&padding);
             }
@@ -79,9 +100,9 @@ pub(crate) fn visible(c: char) -> char {
 fn paint(cell: &str, is_heading: bool) -> String {
     let code = match cell {
         _ if is_heading => "1",
-        "Alive" | "passing" | "yes" | "open" | "well" => "32",
+        "Alive" | "passing" | "yes" | "open" | "well" | "live" => "32",
         "Suspect" | "Holding" | "greylisted" | "unknown" | "draining" | "guarded" => "33",
-        "Down" | "failing" | "no" | "FAILED" | "blocked" => "31",
+        "Down" | "down" | "failing" | "no" | "FAILED" | "blocked" => "31",
         "Left" => "2",
         _ => return cell.to_owned(),
     };

@@ -1,0 +1,69 @@
+//! `ringmesh map history`: generations, and why they were made.
+
+use serde_json::Value;
+
+use super::Which;
+use super::words::{self, print_words};
+use crate::Outcome;
+use crate::api::{ask, items, text};
+use crate::table::print_line;
+
+pub(super) async fn run(which: &Which, limit: usize) -> Outcome {
+    let mut all = ask(&which.ask, "GET", &which.path("/history"), None).await?;
+    if let Some(all) = all.as_array_mut() {
+        all.truncate(limit);
+    }
+    if which.ask.json {
+        print_line(&all.to_string());
+    } else if items(&all).is_empty() {
+        print_words(&format!("the agent has followed no generation of {} since it started", which.map));
+    } else {
+        items(&all).iter().flat_map(lines).for_each(|line| print_words(&line));
+    }
+    Ok(())
+}
+
+/// One generation, with its steps.
+pub(super) fn lines(one: &Value) -> Vec<String> {
+    let ago = words::ago(one, "made").map_or_else(String::new, |ago| format!(", {ago} ago"));
+    let instead = match one["is_instead"] == true {
+        true => ", instead of another one: the mesh was split",
+        false => "",
+    };
+    let mut lines =
+        vec![format!("generation {} by {}{ago}{instead}", text(one, "generation"), text(one, "author"))];
+    let steps = items(&one["steps"]);
+    lines.extend(steps.iter().map(|step| format!("  {}", step.as_str().unwrap_or_default())));
+    let count = one["steps_count"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    match count.saturating_sub(steps.len()) {
+        0 if steps.is_empty() && one["made"].is_null() => {
+            lines.push("  its reasons are not known here".to_owned());
+        }
+        0 if steps.is_empty() => lines.push("  the first map".to_owned()),
+        0 => {}
+        more => lines.push(format!("  and {}", words::count(more, "more step", "more steps"))),
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_generation_is_told_with_its_steps_and_how_many_are_left_out() {
+        let told = |steps: &[&str], count: u64, instead: bool| {
+            lines(&json!({
+                "generation": 7, "author": "n-1", "made": null, "is_instead": instead, "steps": steps, "steps_count": count
+            }))
+        };
+        assert_eq!(
+            told(&["join n-2: it is new"], 1, false),
+            ["generation 7 by n-1", "  join n-2: it is new"]
+        );
+        assert_eq!(told(&["a", "b"], 12, false)[3], "  and 10 more steps");
+        assert!(told(&[], 0, true)[0].ends_with(", instead of another one: the mesh was split"));
+        assert_eq!(told(&[], 0, false)[1], "  its reasons are not known here");
+    }
+}

@@ -1,0 +1,74 @@
+//! `ringmesh map plan` and `ringmesh map apply`: what would be done next, and doing it.
+
+use serde_json::Value;
+
+use super::words::{self, print_facts, print_words};
+use super::{Which, heat, history};
+use crate::Outcome;
+use crate::api::{ask, items, post, text};
+use crate::table::print_line;
+
+pub(super) async fn run(which: &Which) -> Outcome {
+    let plan = ask(&which.ask, "GET", &which.path("/plan"), None).await?;
+    if which.ask.json {
+        print_line(&plan.to_string());
+        return Ok(());
+    }
+    print_facts(&[
+        ("map", format!("{}, generation {}", text(&plan, "map"), text(&plan, "generation"))),
+        ("author", heat::author(&plan)),
+        ("mode", mode(&plan)),
+    ]);
+    print_line("");
+    if text(&plan, "mode") == "auto" {
+        return last(which).await;
+    }
+    let proposal = &plan["proposal"];
+    if proposal.is_null() {
+        print_line("Nothing waits for approval.");
+        return Ok(());
+    }
+    let steps = items(&proposal["steps"]);
+    print_words(&format!(
+        "Generation {} waits for approval. {} would move {} of the space:",
+        text(proposal, "generation"),
+        capital(&words::count(steps.len(), "step", "steps")),
+        words::share(proposal["churn"].as_f64().unwrap_or(0.0))
+    ));
+    steps.iter().for_each(|step| print_words(&format!("  {}", step.as_str().unwrap_or_default())));
+    print_line(&format!("ringmesh map apply {} carries it out.", which.map));
+    Ok(())
+}
+
+fn mode(plan: &Value) -> String {
+    match plan["mode"].as_str() {
+        Some("auto") => "auto: plans are carried out every ten seconds".to_owned(),
+        Some("approve") => {
+            "approve: plans are made every ten seconds and wait for an operator, but for those about hosts that are lost"
+                .to_owned()
+        }
+        _ => text(plan, "mode"),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// What was done last.
+async fn last(which: &Which) -> Outcome {
+    let history = ask(&which.ask, "GET", &which.path("/history"), None).await?;
+    match items(&history).first() {
+        None => print_line("Nothing was done since the agent started."),
+        Some(last) => {
+            print_line("Done last:");
+            history::lines(last).iter().for_each(|line| print_words(line));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn apply(which: &Which) -> Outcome {
+    post(&which.ask, &which.path("/apply"), None).await
+}
