@@ -5,6 +5,7 @@
 //! wins over none. Whoever is so far behind that what lies between cannot be had any more begins anew, if two of three agree.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use rand::RngExt as _;
 use ringmesh_gossip::message::{MapAnswer, MapAsk, Request};
@@ -187,8 +188,28 @@ impl Node {
             let reason = format!("its map of {service} names another author or service");
             return self.reject(now, owner, reason);
         }
+        self.learn_reasons(service, &layout.told);
         self.maps.layouts.entry(service.clone()).or_default().insert(owner, layout);
         self.offer_layouts(now, service);
+    }
+
+    /// What an author says of a generation that was found at others first, without its reasons.
+    fn learn_reasons(&mut self, service: &ServiceName, told: &Generation) {
+        let Some(known) = self.maps.known.get_mut(service) else { return };
+        let lacks = |one: &&mut Arc<Generation>| {
+            one.made.is_none() && (one.generation, one.author) == (told.generation, told.author)
+        };
+        if let Some(one) = known.history.iter_mut().find(lacks) {
+            *one = Arc::new(Generation { is_instead: one.is_instead, ..told.clone() });
+            self.maps_changed();
+        }
+    }
+
+    /// A generation as its author tells of it, if that is known here.
+    fn generation_told(&self, service: &ServiceName, token: Token) -> Generation {
+        let layout = self.maps.layouts.get(service).and_then(|all| all.get(&token.author));
+        let layout = layout.filter(|layout| layout.token() == token);
+        layout.map_or_else(|| generation_of(token, false), |layout| layout.told.clone())
     }
 
     /// Looks at layouts that are higher than what is followed, the lowest first.
@@ -265,7 +286,7 @@ impl Node {
             }
         };
         let is_instead = matches!(claim, Claim::TakenInstead { .. });
-        let mut told = told.unwrap_or_else(|| generation_of(token, is_instead));
+        let mut told = told.unwrap_or_else(|| self.generation_told(service, token));
         told.is_instead = is_instead;
         let cause = format!("by {}: {}", self.name_of(token.author), summary(&told.steps, told.steps_count));
         if is_instead || claim == Claim::Taken {
@@ -531,9 +552,10 @@ impl Node {
         let token = Token::of(&map);
         match self.offer(now, service, map.clone(), None) {
             Some(Claim::Wants(_) | Claim::Refused(_)) => {
+                let told = self.generation_told(service, token);
                 let Some(known) = self.maps.known.get_mut(service) else { return };
                 known.follower = Some(Follower::new(now, map));
-                Self::remember_generation(known, generation_of(token, false));
+                Self::remember_generation(known, told);
                 let cause = "what lies between could not be had: most members follow this one".to_owned();
                 self.on_taken(now, Severity::Warning, service, token, cause);
             }
