@@ -107,7 +107,8 @@ pub(super) fn service_of(name: PathText) -> Result<ServiceName, ApiError> {
 pub(super) fn view_of(api: &Api, service: &ServiceName) -> Result<Arc<MapView>, ApiError> {
     api.published.maps.load().by_service.get(service).cloned().ok_or_else(|| {
         ApiError::not_found(format!(
-            "{service} has no map: GET /api/v1/maps lists them, PUT /api/v1/maps/{service} declares one"
+            "{service} has no map: declare one in the configuration file, with ringmesh map declare or with PUT \
+             /api/v1/maps/{service}"
         ))
     })
 }
