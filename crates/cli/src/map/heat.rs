@@ -35,8 +35,10 @@ pub(super) async fn run(which: &Which) -> Outcome {
             format!("programs that serve keys report it with POST {path} to the agent beside them"),
         ));
     } else {
-        let distinct = heat["distinct"].as_f64().unwrap_or(0.0);
-        facts.push(("load", format!("{} for about {distinct:.0} different keys", words::load(total(&heat)))));
+        let distinct = heat["distinct"].as_f64().filter(|distinct| *distinct >= 1.0);
+        let keys =
+            distinct.map_or_else(String::new, |distinct| format!(", about {distinct:.0} different keys"));
+        facts.push(("load", words::load(total(&heat)) + &keys));
     }
     print_facts(&facts);
     if !items(&heat["hosts"]).is_empty() {

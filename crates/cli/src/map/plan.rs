@@ -43,10 +43,7 @@ pub(super) async fn run(which: &Which) -> Outcome {
 fn mode(plan: &Value) -> String {
     match plan["mode"].as_str() {
         Some("auto") => "auto: plans are carried out every ten seconds".to_owned(),
-        Some("approve") => {
-            "approve: plans are made every ten seconds and wait for an operator, but for those about hosts that are lost"
-                .to_owned()
-        }
+        Some("approve") => "approve: plans are made every ten seconds and wait for an operator".to_owned(),
         _ => text(plan, "mode"),
     }
 }

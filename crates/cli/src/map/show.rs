@@ -18,6 +18,9 @@ use crate::table::{Table, may_colour, print_line, terminal_width};
 const WIDTH: usize = 80;
 const WIDTHS: core::ops::RangeInclusive<usize> = 20..=400;
 
+/// Terminals with fewer columns have no room for several endpoints in one line.
+const WIDE: usize = 120;
+
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
@@ -61,13 +64,13 @@ fn head(map: &Value) -> Vec<(&'static str, String)> {
     let pinned =
         if pins == 0 { String::new() } else { format!(", {} pinned", words::count(pins, "key", "keys")) };
     let spread = format!(
-        "strategy {}, mode {}, {} for each host, {}{pinned}",
+        "{}, mode {}, {} a host, {}{pinned}",
         text(map, "strategy"),
         text(map, "mode"),
         words::count(number(&spec["partitions_per_host"]), "partition", "partitions"),
         words::count(number(&spec["standbys"]), "standby", "standbys")
     );
-    let mut head = vec![("map", text(map, "map")), ("declared", format!("{spread}, by {by}"))];
+    let mut head = vec![("map", text(map, "map")), ("declared", spread), ("by", by)];
     if map["generation"].is_null() {
         head.push(("generation", "none yet".to_owned()));
         return head;
@@ -99,6 +102,7 @@ struct Shown<'a> {
     columns: Vec<Column>,
     signs: Signs,
     is_coloured: bool,
+    is_narrow: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -115,10 +119,20 @@ impl<'a> Shown<'a> {
             Some(Piece { slice, owner: number(&one["owner"]), cost })
         };
         let pieces: Vec<Piece> = items(&map["partitions"]).iter().filter_map(piece).collect();
-        let width = terminal_width().unwrap_or(WIDTH).clamp(*WIDTHS.start(), *WIDTHS.end());
+        let terminal = terminal_width();
+        let width = terminal.unwrap_or(WIDTH).clamp(*WIDTHS.start(), *WIDTHS.end());
         let columns = ring::columns(&pieces, width);
         let signs = Signs::new(&by_name, &columns);
-        Self { map, hosts, by_name, costs, columns, signs, is_coloured: may_colour(stdout().is_terminal()) }
+        Self {
+            map,
+            hosts,
+            by_name,
+            costs,
+            columns,
+            signs,
+            is_coloured: may_colour(stdout().is_terminal()),
+            is_narrow: terminal.is_some_and(|columns| columns < WIDE),
+        }
     }
 
     fn print(&self, detail: Detail) {
@@ -199,7 +213,7 @@ impl<'a> Shown<'a> {
 
     fn hosts_table(&self) -> Table {
         let costs = self.host_costs();
-        let mut heading = vec!["", "HOST", "ZONE", "STATE", "CAPACITY", "PARTITIONS", "SPACE"];
+        let mut heading = vec!["", "HOST", "ZONE", "STATE", "CAPACITY", "PARTITIONS"];
         if costs.is_some() {
             heading.extend(["LOAD", "TO FAIR"]);
         }
@@ -216,18 +230,33 @@ impl<'a> Shown<'a> {
                 text(host, "zone"),
                 is_live.to_owned(),
                 text(host, "capacity"),
-                text(host, "partitions"),
-                words::share(host["share"].as_f64().unwrap_or(0.0)),
+                format!(
+                    "{}, {}",
+                    text(host, "partitions"),
+                    words::share(host["share"].as_f64().unwrap_or(0.0))
+                ),
             ];
             if let Some(costs) = &costs {
                 let fair = all * number(&host["capacity"]) as f64 / capacity.max(1.0);
                 row.push(words::load(costs[*index]));
                 row.push(if fair > 0.0 { format!("{:.2}", costs[*index] / fair) } else { "-".to_owned() });
             }
-            row.push(text(host, "endpoints").replace(',', " "));
+            row.push(self.endpoints(host));
             table.marked_row(self.signs.colour(*index), row);
         }
         table
+    }
+
+    /// Where a host listens; on a narrow terminal only the first of it, and how much more there is.
+    fn endpoints(&self, host: &Value) -> String {
+        let all: Vec<String> =
+            items(&host["endpoints"]).iter().filter_map(|one| Some(one.as_str()?.to_owned())).collect();
+        match all.as_slice() {
+            [first, more @ ..] if self.is_narrow && !more.is_empty() => {
+                format!("{first} +{}", more.len())
+            }
+            all => all.join(" "),
+        }
     }
 
     fn dedicated_table(&self) -> Table {
