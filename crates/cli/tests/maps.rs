@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::mesh::{Config, authority};
-use support::{DOMAIN, Folder, Process, RINGMESH, dig, has, http, try_http, within};
+use support::{DOMAIN, Folder, Process, RINGMESH, alive_at, dig, has, http, try_http, within};
 
 const MAP: &str = "/api/v1/maps/limiter";
 
@@ -37,17 +37,23 @@ impl Scene {
         let (folder, ca) = (Folder::new(&format!("maps-{first}")), authority("test"));
         let base = 30_200;
         let config = |index: u16| {
-            let extra = format!(
-                "[[map]]\nservice = \"limiter\"\n\
-                 [[service]]\nid = \"limiter-{index}\"\nservice = \"limiter\"\n[[service.endpoint]]\nprotocol = \"http\"\n\
-                 transport = \"tcp\"\naddress = \"127.0.0.1\"\nport = {}\n",
-                port(index)
-            );
-            Config { seeds: vec![format!("127.0.0.1:{}", base + first)], extra, ..Config::local(base, index) }
+            let (seeds, extra) =
+                (vec![format!("127.0.0.1:{}", base + first)], "[[map]]\nservice = \"limiter\"\n".to_owned());
+            Config { seeds, extra, ..Config::local(base, index) }
         };
         let configs: Vec<Config> = (first..first + 3).map(config).collect();
         let agents = configs.iter().map(|config| config.start(&folder, &ca)).collect();
         let scene = Self { configs, agents, _folder: folder };
+        within(secs(30), "all see all", || {
+            scene.configs.iter().all(|config| alive_at(config.http_addr()) == 3)
+        });
+        // The first map waits for those who come within three seconds: however slow the start was, it has all three.
+        for (config, index) in scene.configs.iter().zip(first..) {
+            let endpoint = json!({ "transport": "tcp", "address": "127.0.0.1", "port": port(index) });
+            let body =
+                json!({ "id": format!("limiter-{index}"), "service": "limiter", "endpoints": [endpoint] });
+            assert_eq!(http(config.http_addr(), "POST", "/api/v1/register", &body.to_string()).0, 200);
+        }
         within(secs(40), "all follow one map of three hosts", || {
             let maps: Vec<Value> = scene.configs.iter().map(|config| shown(config.http_addr())).collect();
             let is_whole = |map: &Value| map["hosts"].as_array().is_some_and(|hosts| hosts.len() == 3);
@@ -252,7 +258,7 @@ fn a_key_has_the_same_owner_by_command_by_http_and_by_dns() {
         let hash = scene.json(&["lookup", "limiter", "--hash", found["at"].as_str().expect("a position")]);
         assert_eq!((&hash["owner"], &hash["key"]), (&found["owner"], &Value::Null), "{name}");
         if key.len() < 120 && has("dig") {
-            let qname = format!("_http._tcp.{}.kx.limiter.{DOMAIN}.", base32hex_labels(key));
+            let qname = format!("_limiter._tcp.{}.kx.limiter.{DOMAIN}.", base32hex_labels(key));
             let endpoint = found["owner"]["endpoints"][0].as_str().expect("an endpoint");
             let port = endpoint.rsplit_once(':').expect("a port").1;
             let records = dig(scene.configs[0].dns_addr(), &[&qname, "SRV"]);

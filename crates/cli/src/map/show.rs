@@ -1,8 +1,10 @@
 //! `ringmesh map show`: a map as a ring, its hosts and its dedicated keys.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, stdout};
 
+use ringmesh_agent::client;
 use ringmesh_partition::position::Position;
 use ringmesh_partition::slice::Slice;
 use serde_json::Value;
@@ -20,6 +22,9 @@ const WIDTHS: core::ops::RangeInclusive<usize> = 20..=400;
 
 /// Terminals with fewer columns have no room for several endpoints in one line.
 const WIDE: usize = 120;
+
+/// A map whose author does not answer so soon is shown without its load.
+const HEAT_WITHIN: Duration = Duration::from_secs(3);
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +51,14 @@ pub(super) async fn run(which: &Which, detail: Detail) -> Outcome {
         print_words(&format!("it begins a few seconds after a host that runs {what} is there"));
         return Ok(());
     }
-    // A map is shown without its load if its author cannot be asked.
-    let heat = ask(&which.ask, "GET", &which.path("/heat"), None).await.ok();
-    Shown::new(&map, heat.as_ref()).print(detail);
+    Shown::new(&map, heat(which).await.as_ref()).print(detail);
     Ok(())
+}
+
+/// The load, if the author of the map says it soon.
+async fn heat(which: &Which) -> Option<Value> {
+    let answer = client::ask_patiently(which.ask.http, &which.path("/heat"), HEAT_WITHIN).await.ok()?;
+    (answer.status == 200).then_some(answer.body)
 }
 
 fn head(map: &Value) -> Vec<(&'static str, String)> {
