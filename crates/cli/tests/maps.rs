@@ -314,6 +314,7 @@ fn what_cannot_be_is_refused_with_its_name() {
     }
     scene.is_refused(&["lookup", "nosuch", "a"], 1, &unknown);
     scene.is_refused(&["lookup", "nosuch", "a", "b"], 1, &unknown);
+    scene.is_refused(&["lookup", "nosuch", "-"], 1, &unknown);
     scene.is_refused(&["split", "nosuch", "0000000000000000"], 1, &unknown);
     scene.is_refused(&["dedicate", "nosuch", "a"], 1, &unknown);
     scene.is_refused(&["lookup", "limiter", ""], 1, &["key: the key is empty: it must have 1 to 1024 bytes"]);

@@ -122,7 +122,9 @@ async fn many(which: &Which, keys: &[OsString]) -> Outcome {
             asker.add(key.as_bytes()).await?;
         }
     }
-    asker.flush().await?;
+    if asker.asked == 0 || !asker.keys.is_empty() {
+        asker.request().await?;
+    }
     match asker.failed {
         0 => Ok(()),
         failed => Err(Failure::refused(format!("{failed} of {} keys have no owner", asker.asked))),
@@ -172,9 +174,11 @@ impl Asker<'_> {
     }
 
     async fn flush(&mut self) -> Outcome {
-        if self.keys.is_empty() {
-            return Ok(());
-        }
+        if self.keys.is_empty() { Ok(()) } else { self.request().await }
+    }
+
+    /// Asks for the keys that are there; without any it is known at least whether there is a map.
+    async fn request(&mut self) -> Outcome {
         let body = json!({ "keys": self.keys });
         let answer = ask(&self.which.ask, "POST", &self.which.path("/lookup"), Some(&body)).await?;
         self.keys.clear();
@@ -189,6 +193,9 @@ impl Asker<'_> {
         self.failed += found.iter().filter(|one| one["error"].is_string()).count();
         if self.which.ask.json {
             return print_line(&answer.to_string());
+        }
+        if found.is_empty() {
+            return;
         }
         let mut table = Table::new(&["KEY", "OWNER", "ENDPOINTS", "STANDBYS", "TOKEN", "NOTE"]);
         found.iter().for_each(|one| table.row(row(one)));

@@ -7,6 +7,7 @@ mod keys;
 mod list;
 mod lookup;
 mod orders;
+mod picture;
 mod plan;
 mod ring;
 mod show;

@@ -25,6 +25,11 @@ pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     }
 }
 
+/// A count that an answer names; 0 if it names none.
+pub(super) fn number(value: &Value) -> usize {
+    value.as_u64().and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
+}
+
 /// How long something took, in one unit.
 pub(super) fn length(millis: u64) -> String {
     match millis / 1_000 {
