@@ -84,8 +84,13 @@ fn notes(found: &Value) -> Vec<String> {
     if found["owner"]["is_live"] == false {
         notes.push(format!("nobody is there who serves it: {} is down, too", text(&found["owner"], "name")));
     }
-    if found["before"].is_object() {
-        notes.push(format!("{} owned it before and may still hand it over", text(&found["before"], "name")));
+    let before = &found["before"];
+    if before.is_object() {
+        let then = match before["is_live"] == false {
+            true => "is down: it hands nothing over",
+            false => "may still hand it over",
+        };
+        notes.push(format!("{} owned it before and {then}", text(before, "name")));
     }
     notes
 }
@@ -247,8 +252,12 @@ mod tests {
             "nobody is there who serves it: n-1 is down, too",
         );
         check(
-            |found| found["before"] = json!({ "name": "n-3" }),
+            |found| found["before"] = json!({ "name": "n-3", "is_live": true }),
             "n-3 owned it before and may still hand it over",
+        );
+        check(
+            |found| found["before"] = json!({ "name": "n-3", "is_live": false }),
+            "n-3 owned it before and is down: it hands nothing over",
         );
         assert_eq!(row(&found(|_| ())), ["+49", "n-1", "127.0.0.1:1", "n-2", "3-ab", ""]);
         assert_eq!(row(&json!({ "key": "", "error": "is empty" })), ["", "-", "-", "-", "-", "is empty"]);

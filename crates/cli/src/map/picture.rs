@@ -131,7 +131,12 @@ impl<'a> Picture<'a> {
         let are = if all == 1 { "is" } else { "are" };
         let mut lines =
             vec![format!("{} {are} being handed over:", words::count(all, "partition", "partitions"))];
-        lines.extend(ways.iter().map(|((from, to), count)| format!("  {count} from {from} to {to}")));
+        let is_down =
+            |name: &str| self.hosts.iter().any(|host| host["name"] == name && host["is_live"] == false);
+        lines.extend(ways.iter().map(|((from, to), count)| {
+            let down = if is_down(from) { ", which is down," } else { "" };
+            format!("  {count} from {from}{down} to {to}")
+        }));
         lines
     }
 
@@ -317,7 +322,10 @@ mod tests {
     fn what_is_handed_over_is_counted_by_whom_and_to_whom() {
         let mut map = map();
         let told = |map: &Value| Picture::new(map, None).handed_over();
-        assert_eq!(told(&map), ["2 partitions are being handed over:", "  2 from n-2 to n-1"]);
+        assert_eq!(
+            told(&map),
+            ["2 partitions are being handed over:", "  2 from n-2, which is down, to n-1"]
+        );
         map["partitions"][1]["before"] = Value::Null;
         assert_eq!(told(&map)[0], "one partition is being handed over:");
         map["partitions"][3]["before"] = Value::Null;
