@@ -376,7 +376,7 @@ fn operators_cut_merge_pin_and_declare() {
     // 60 partitions: the first digits that only one begins with.
     let start = shown(scene.http())["partitions"][30]["start"].as_str().expect("a position").to_owned();
     let says = scene.says(&["split", "limiter", &start[..4]]);
-    assert!(says.contains("of limiter does it, in 1 steps"), "{says}");
+    assert!(says.contains("of limiter does it, in one step"), "{says}");
     within(secs(10), "it is cut", || partitions() == 61);
     let cut = shown(scene.http())["partitions"][31]["start"].as_str().expect("a position").to_owned();
     assert!(scene.says(&["history", "limiter", "--limit", "1"]).contains(&format!("split {start} at {cut}")));

@@ -417,7 +417,8 @@ impl Node {
         }
         let cause = format!("an operator at {giver} ordered it");
         self.map_event(now, Severity::Info, service, "", format!("generation {generation}"), cause);
-        Ok(format!("generation {generation} of {service} does it, in {steps} steps"))
+        let steps = if steps == 1 { "one step".to_owned() } else { format!("{steps} steps") };
+        Ok(format!("generation {generation} of {service} does it, in {steps}"))
     }
 }
 
