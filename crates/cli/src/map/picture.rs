@@ -169,7 +169,7 @@ impl<'a> Picture<'a> {
         }
         heading.push("ENDPOINTS");
         let mut table = Table::new(&heading);
-        let capacity: f64 = self.hosts.iter().map(|host| words::number(&host["capacity"]) as f64).sum();
+        let capacity: f64 = self.hosts.iter().map(capacity_now).sum();
         let all: f64 = costs.iter().flatten().sum();
         for index in &self.by_name {
             let host = &self.hosts[*index];
@@ -187,7 +187,7 @@ impl<'a> Picture<'a> {
                 ),
             ];
             if let Some(costs) = &costs {
-                let fair = all * words::number(&host["capacity"]) as f64 / capacity.max(1.0);
+                let fair = all * capacity_now(host) / capacity.max(1.0);
                 row.extend(self.load(host, costs[*index], fair));
             }
             row.push(self.endpoints(host));
@@ -256,6 +256,11 @@ impl<'a> Picture<'a> {
     }
 }
 
+/// What a host can take now: nothing if it is down.
+fn capacity_now(host: &Value) -> f64 {
+    if host["is_live"] == true { words::number(&host["capacity"]) as f64 } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,7 +306,7 @@ mod tests {
         };
         let want = [
             "HOST|ZONE|STATE|CAPACITY|PARTITIONS|LOAD|TO FAIR|ENDPOINTS",
-            "A|n-1|z|live|20|2, 25.0 %|100/s|1.82|127.0.0.1:1 127.0.0.1:2",
+            "A|n-1|z|live|20|2, 25.0 %|100/s|1.36|127.0.0.1:1 127.0.0.1:2",
             "B|n-2|z|down|10|1, 25.0 %|not believed|-|127.0.0.1:1 127.0.0.1:2",
             "C|n-3|z|live|10|1, 25.0 %|no report|-|127.0.0.1:1 127.0.0.1:2",
             "D|n-4|z|live|0|0, 25.0 %|0.0/s|-|127.0.0.1:1 127.0.0.1:2",
