@@ -108,9 +108,11 @@ impl Author {
             fresh.into_iter().partition(|(_, report)| is_absurd(report));
         let mut distinct = HyperLogLog::default();
         believed.iter().for_each(|(_, report)| distinct.merge(&report.distinct));
-        let by_member = believed.iter().map(|(node, report)| (*node, report.total())).collect();
-        let heat = Heat::of(believed.into_iter().map(|(_, report)| report.clone()), map);
+        let by_member: BTreeMap<NodeId, f64> =
+            believed.iter().map(|(node, report)| (*node, report.total())).collect();
+        let mut heat = Heat::of(believed.into_iter().map(|(_, report)| report.clone()), map);
         let is_even = heat.total() <= 0.0;
+        heat.fill_in(map, |owner| !by_member.contains_key(&owner));
         Reported {
             heat: if is_even { Heat::even(map) } else { heat },
             by_member,
@@ -312,5 +314,19 @@ mod tests {
         assert_eq!(reported.absurd.keys().copied().collect::<Vec<_>>(), [node(2)]);
         assert!(!reported.is_even && reported.by_member.len() == 5);
         assert!(author.reported(at(32), &map).is_even, "old reports count no more");
+    }
+
+    #[test]
+    fn who_says_nothing_or_nonsense_is_not_taken_to_be_idle() {
+        let (mut author, mut follower, hosts) = (Author::default(), follower(6), candidates(6));
+        let map = follower_map(6);
+        author.elect(at(0), true);
+        for host in 0..5 {
+            author.on_report(at(39), node(host), report(&map, host, if host == 4 { 1e8 } else { 3.0 }));
+        }
+        let reported = author.reported(at(40), &map);
+        assert_eq!((reported.by_member.len(), reported.absurd.len()), (4, 1));
+        let plan = author.plan(at(40), node(0), &mut follower, &hosts, &definition(), true);
+        assert_eq!(plan, Ok(None), "all that is known is even");
     }
 }

@@ -6,6 +6,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use ringmesh_types::ids::NodeId;
 use ringmesh_types::time::Instant;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,26 @@ impl Heat {
             (slice.start, PartitionHeat { cost: slice.share(), median: middle })
         };
         Self { partitions: (0..map.partitions()).map(of).collect(), ..Self::default() }
+    }
+
+    /// Who is silent is not idle: what it owns is taken to cost as much for its size as what the others own.
+    pub fn fill_in(&mut self, map: &Map, is_silent: impl Fn(NodeId) -> bool) {
+        let owner = |index: usize| map.host(map.parts().seats[index].owner()).node;
+        let (silent, told): (Vec<usize>, Vec<usize>) =
+            (0..map.partitions()).partition(|index| is_silent(owner(*index)));
+        let share = |all: &[usize]| all.iter().map(|index| map.slice(*index).share()).sum::<f64>();
+        let cost =
+            |index: &usize| self.partitions.get(&map.slice(*index).start).map_or(0.0, |heat| heat.cost);
+        let density = told.iter().map(cost).sum::<f64>() / share(&told);
+        if !density.is_finite() || density <= 0.0 {
+            return;
+        }
+        for index in silent {
+            let slice = map.slice(index);
+            let median = slice.at((slice.positions() / 2) as u64);
+            let usual = PartitionHeat { cost: density * slice.share(), median };
+            self.partitions.entry(slice.start).or_insert(usual);
+        }
     }
 
     /// What everything costs together, in cost units a second.

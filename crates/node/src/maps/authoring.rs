@@ -394,6 +394,9 @@ impl Node {
             MapOrder::Merge { start } => Some(Order::Merge { start }),
         };
         let plan = match &order {
+            None if !known.definition.needs_approval => {
+                return Err("nothing waits for approval: in mode auto plans are carried out by themselves".to_owned());
+            }
             None => known.author.approve(&follower.shared()).ok_or_else(|| {
                 format!("nothing waits for approval: the author plans every ten seconds, from {} s after it became one", HEAT_WINDOW.as_secs())
             })?,

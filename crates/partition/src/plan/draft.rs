@@ -345,26 +345,20 @@ impl<'a> Draft<'a> {
                 Some(Seat(place as u16)).filter(|seat| self.may_serve(*seat))
             });
             let known = self.keys.get(at).map(|key| key.owners.clone());
-            let (Some(owners), is_new) = (
-                match (&known, seat) {
-                    (_, Some(seat)) => Some(vec![seat]),
-                    (Some(owners), None) => Some(owners.clone()),
-                    (None, None) => self.coolest(&[]).map(|seat| vec![seat]),
-                },
-                known.is_none(),
-            ) else {
-                continue;
-            };
-            if known.as_ref() == Some(&owners) || (is_new && (room == 0 || self.keys.len() >= DEDICATED_MAX))
-            {
-                continue;
-            }
+            let wanted = seat.map(|seat| vec![seat]).or_else(|| known.clone());
+            let Some(owners) = wanted.or_else(|| Some(vec![self.coolest(&[])?])) else { return };
             let to = self.node(owners[0]);
-            if is_new {
-                room -= 1;
-                self.keys.insert(*at, Key { owners, cost: 0.0 });
-            } else {
-                self.set_owners(*at, owners);
+            match known {
+                Some(known) if known == owners => continue,
+                Some(_) => self.set_owners(*at, owners),
+                None if room == 0 || self.keys.len() >= DEDICATED_MAX => continue,
+                None => {
+                    room -= 1;
+                    // Nobody has measured it yet: it is taken to cost as much as a partition.
+                    let cost = self.mean_cell();
+                    self.loads[owners[0].index()] += cost;
+                    self.keys.insert(*at, Key { owners, cost });
+                }
             }
             self.step(What::Dedicate { at: *at, to }, 0.0, "an operator pinned it");
         }

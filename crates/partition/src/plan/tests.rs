@@ -231,3 +231,17 @@ fn a_large_map_and_a_round_are_small() {
     assert!(whole <= 256 << 10 && round <= 32 << 10, "{whole}, {round}");
     assert!(difference.partitions() >= 1_600, "{}", difference.partitions());
 }
+
+#[test]
+fn pinned_keys_that_nobody_has_measured_do_not_all_go_to_one_member() {
+    let hosts = candidates(4);
+    let map = start(&hosts);
+    let pins = (0..12_u64).map(|key| (Position(key << 60 | 77), None)).collect();
+    let config = PlanConfig { pins, ..PlanConfig::default() };
+    let planned = plan(&map, NODE(0), &hosts, None, &config).expect("somebody serves").expect("pins are new");
+    let mut owned = [0; 4];
+    planned.map.parts().dedicated.iter().for_each(|key| owned[key.owners[0].index()] += 1);
+    assert_eq!(owned, [3, 3, 3, 3]);
+    let again = plan(&planned.map, NODE(0), &hosts, None, &config);
+    assert_eq!(again, Ok(None), "they stay");
+}
