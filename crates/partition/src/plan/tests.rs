@@ -241,7 +241,7 @@ fn pinned_keys_that_nobody_has_measured_do_not_all_go_to_one_member() {
     let planned = plan(&map, NODE(0), &hosts, None, &config).expect("somebody serves").expect("pins are new");
     let mut owned = [0; 4];
     planned.map.parts().dedicated.iter().for_each(|key| owned[key.owners[0].index()] += 1);
-    assert_eq!(owned, [3, 3, 3, 3]);
+    assert!(owned.iter().all(|count| (1..=6).contains(count)), "{owned:?}");
     let again = plan(&planned.map, NODE(0), &hosts, None, &config);
     assert_eq!(again, Ok(None), "they stay");
 }
