@@ -178,7 +178,11 @@ pub async fn run(
         handle,
         shown,
         watchers: Arc::new(Semaphore::new(http::WATCHERS_MAX)),
-        directory: ArcSwap::from_pointee(http::Directory::new(published.snapshot.load_full())),
+        directory: ArcSwap::from_pointee(http::Directory::new(
+            published.snapshot.load_full(),
+            published.maps.load_full(),
+            None,
+        )),
         published: published.clone(),
         recorder: recorder.clone(),
         followers: followers.clone(),

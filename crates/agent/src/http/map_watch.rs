@@ -31,7 +31,7 @@ type Events = Sender<Bytes, std::convert::Infallible>;
 
 pub(super) async fn watch(State(api): State<Arc<Api>>, name: PathText) -> Result<Response, ApiError> {
     let service = service_of(name)?;
-    view_of(&api, &service)?;
+    view_of(&Directory::of(&api), &service)?;
     let permit = api.watchers.clone().try_acquire_owned().map_err(|_| {
         let detail = format!("{WATCHERS_MAX} watch already: let one program on this host watch for all");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
@@ -50,12 +50,12 @@ async fn tell(api: &Api, service: &ServiceName, mut events: Events) {
     let mut shown = api.shown.clone();
     let (mut told, mut hosts) = (None, Value::Null);
     loop {
-        let Ok(view) = view_of(api, service) else { return };
         let directory = Directory::of(api);
-        let hosts_now = hosts_json(&view, &directory);
+        let Ok(view) = view_of(&directory, service) else { return };
+        let hosts_now = hosts_json(view, &directory);
         let event = if view.map.is_some() && told != Some(view.digest) {
             told = Some(view.digest);
-            Some(event("map", &map_json(&view, hosts_now.clone(), api)))
+            Some(event("map", &map_json(view, hosts_now.clone(), api)))
         } else if hosts_now != hosts && told.is_some() {
             Some(event("hosts", &json!({ "hosts": hosts_now })))
         } else {
@@ -86,7 +86,7 @@ fn event(name: &str, data: &Value) -> Bytes {
 
 fn hosts_json(view: &MapView, directory: &Directory) -> Value {
     let roster = view.map.iter().flat_map(|map| &map.parts().roster);
-    roster.map(|host| directory.host_json(&view.service, host.node)).collect()
+    roster.map(|host| json!(directory.host_json(&view.service, host.node))).collect()
 }
 
 fn map_json(view: &MapView, hosts: Value, api: &Api) -> Value {

@@ -3,13 +3,15 @@
 //! A key is any bytes, percent-encoded in a query, where a plus sign is a plus sign: telephone numbers begin with one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use ringmesh_node::io::{Command, Said};
-use ringmesh_node::maps::{AuthorView, Generation, MapOrder, MapView};
+use ringmesh_node::maps::{AuthorView, Generation, MapOrder, MapView, MapsView};
+use ringmesh_partition::follow::Token;
 use ringmesh_partition::heat::Report;
 use ringmesh_partition::map::{Found, Map, Place, Seat};
 use ringmesh_partition::position::Position;
@@ -17,8 +19,9 @@ use ringmesh_types::ids::NodeId;
 use ringmesh_types::map_spec::{MapSpec, Pin};
 use ringmesh_types::name::{NodeName, ServiceName};
 use ringmesh_types::service::HealthState;
-use ringmesh_types::snapshot::{InstanceView, MemberView, Snapshot};
-use serde::Deserialize;
+use ringmesh_types::snapshot::{InstanceView, MemberView, ServiceView, Snapshot};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -33,28 +36,75 @@ const KEYS_MAX: usize = 1_000;
 /// Bytes of what a program calls itself at most.
 const REPORTER_BYTES_MAX: usize = 128;
 
-/// The members by id, as one snapshot has them.
+/// Who is there and what maps there are, at one moment, made ready for questions about keys.
 #[derive(Debug)]
 pub(crate) struct Directory {
     snapshot: Arc<Snapshot>,
+    maps: Arc<MapsView>,
     by_id: BTreeMap<NodeId, Arc<MemberView>>,
+    hosts: BTreeMap<ServiceName, Arc<Hosts>>,
+}
+
+/// The hosts of one map. Each is written when somebody first asks for it.
+#[derive(Debug)]
+struct Hosts {
+    map: Arc<Map>,
+    service: Option<Arc<ServiceView>>,
+    written: BTreeMap<NodeId, OnceLock<Written>>,
+}
+
+#[derive(Debug)]
+struct Written {
+    json: Box<RawValue>,
+    is_live: bool,
+}
+
+impl Hosts {
+    fn new(map: &Arc<Map>, service: Option<&Arc<ServiceView>>) -> Self {
+        let roster = map.parts().roster.iter();
+        let written = roster.map(|host| (host.node, OnceLock::new())).collect();
+        Self { map: Arc::clone(map), service: service.cloned(), written }
+    }
+
+    /// Whether nothing that is written here has changed: a service's view is made anew whenever a member that runs it changes.
+    fn are_of(&self, map: &Arc<Map>, service: Option<&Arc<ServiceView>>) -> bool {
+        let is_same_service = match (&self.service, service) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        };
+        is_same_service && Arc::ptr_eq(&self.map, map)
+    }
 }
 
 impl Directory {
-    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, maps: Arc<MapsView>, before: Option<&Self>) -> Self {
         let by_id = snapshot.members.values().map(|member| (member.identity.id, member.clone())).collect();
-        Self { snapshot, by_id }
+        let mut hosts = BTreeMap::new();
+        for (name, view) in &maps.by_service {
+            let (Some(map), service) = (&view.map, snapshot.services.get(name)) else { continue };
+            let known = before.and_then(|before| before.hosts.get(name));
+            let known = known.filter(|known| known.are_of(map, service)).cloned();
+            hosts.insert(name.clone(), known.unwrap_or_else(|| Arc::new(Hosts::new(map, service))));
+        }
+        Self { snapshot, maps, by_id, hosts }
     }
 
     /// The latest one.
     pub(super) fn of(api: &Api) -> Arc<Self> {
-        let (known, latest) = (api.directory.load_full(), api.published.snapshot.load_full());
-        if Arc::ptr_eq(&known.snapshot, &latest) {
-            return known;
+        let known = api.directory.load();
+        let (maps, snapshot) = (api.published.maps.load(), api.published.snapshot.load());
+        if Arc::ptr_eq(&known.snapshot, &snapshot) && Arc::ptr_eq(&known.maps, &maps) {
+            return Arc::clone(&known);
         }
-        let directory = Arc::new(Self::new(latest));
+        let (maps, snapshot) = (Arc::clone(&maps), Arc::clone(&snapshot));
+        let directory = Arc::new(Self::new(snapshot, maps, Some(&known)));
         api.directory.store(directory.clone());
         directory
+    }
+
+    /// The map of a service, if it is declared.
+    pub(super) fn map(&self, service: &ServiceName) -> Option<&Arc<MapView>> {
+        self.maps.by_service.get(service)
     }
 
     /// What runs on a member for a service.
@@ -65,15 +115,36 @@ impl Directory {
         &view.instances[begin..end]
     }
 
-    /// Whether a member is there and something that it runs for the service is not failing.
-    pub(super) fn is_live(&self, service: &ServiceName, id: NodeId) -> bool {
+    fn write(&self, service: &ServiceName, id: NodeId) -> Written {
         let fails = |one: &InstanceView| {
             !one.health.is_empty() && one.health.iter().all(|health| health.state == HealthState::Failing)
         };
-        self.by_id.get(&id).is_some_and(|member| {
-            let instances = self.instances(service, member);
-            member.state.is_serving() && !instances.is_empty() && !instances.iter().all(fails)
-        })
+        let member = self.by_id.get(&id);
+        let instances = member.map(|member| self.instances(service, member)).unwrap_or_default();
+        let is_live = member.is_some_and(|member| member.state.is_serving())
+            && !instances.is_empty()
+            && !instances.iter().all(fails);
+        let endpoints = instances.iter().flat_map(|one| &one.instance.endpoints);
+        let endpoints: Vec<String> = endpoints.map(|endpoint| endpoint.socket_addr().to_string()).collect();
+        let host = HostJson {
+            id: id.to_string(),
+            name: self.name(id),
+            zone: member.map(|member| member.zone.as_str()),
+            is_live,
+            endpoints,
+        };
+        Written { json: to_raw_value(&host).expect("texts are JSON"), is_live }
+    }
+
+    /// A member of a map's roster as it is written.
+    fn written(&self, service: &ServiceName, id: NodeId) -> Option<&Written> {
+        let cell = self.hosts.get(service)?.written.get(&id)?;
+        Some(cell.get_or_init(|| self.write(service, id)))
+    }
+
+    /// Whether a member is there and something that it runs for the service is not failing.
+    pub(super) fn is_live(&self, service: &ServiceName, id: NodeId) -> bool {
+        self.written(service, id).is_some_and(|host| host.is_live)
     }
 
     fn name(&self, id: NodeId) -> String {
@@ -81,31 +152,29 @@ impl Directory {
     }
 
     /// A host as programs need it.
-    pub(super) fn host_json(&self, service: &ServiceName, id: NodeId) -> Value {
-        let member = self.by_id.get(&id);
-        let endpoints: Vec<String> = member
-            .map(|member| self.instances(service, member))
-            .into_iter()
-            .flatten()
-            .flat_map(|one| &one.instance.endpoints)
-            .map(|endpoint| endpoint.socket_addr().to_string())
-            .collect();
-        json!({
-            "id": id.to_string(),
-            "name": self.name(id),
-            "zone": member.map(|member| &member.zone),
-            "is_live": self.is_live(service, id),
-            "endpoints": endpoints,
-        })
+    pub(super) fn host_json(&self, service: &ServiceName, id: NodeId) -> Option<&RawValue> {
+        self.written(service, id).map(|host| &*host.json)
     }
+}
+
+#[derive(Debug, Serialize)]
+struct HostJson<'a> {
+    id: String,
+    name: String,
+    zone: Option<&'a str>,
+    is_live: bool,
+    endpoints: Vec<String>,
 }
 
 pub(super) fn service_of(name: PathText) -> Result<ServiceName, ApiError> {
     path(name)?.parse().map_err(|error| ApiError::invalid(format!("map: {error}")))
 }
 
-pub(super) fn view_of(api: &Api, service: &ServiceName) -> Result<Arc<MapView>, ApiError> {
-    api.published.maps.load().by_service.get(service).cloned().ok_or_else(|| {
+pub(super) fn view_of<'a>(
+    directory: &'a Directory,
+    service: &ServiceName,
+) -> Result<&'a Arc<MapView>, ApiError> {
+    directory.map(service).ok_or_else(|| {
         ApiError::not_found(format!(
             "{service} has no map: declare one in the configuration file, with ringmesh map declare or with PUT \
              /api/v1/maps/{service}"
@@ -155,9 +224,9 @@ fn hex(digest: &[u8]) -> String {
 
 pub(super) async fn show(State(api): State<Arc<Api>>, name: PathText) -> Answer {
     let service = service_of(name)?;
-    let view = view_of(&api, &service)?;
     let directory = Directory::of(&api);
-    let mut whole = summary_json(&view, &directory);
+    let view = view_of(&directory, &service)?;
+    let mut whole = summary_json(view, &directory);
     whole["spec"] = json!(view.spec);
     let Some(map) = &view.map else { return Ok(Json(whole)) };
     let parts = map.parts();
@@ -167,7 +236,7 @@ pub(super) async fn show(State(api): State<Arc<Api>>, name: PathText) -> Answer 
         *of = (of.0 + 1, of.1 + map.slice(index).share());
     }
     let hosts = parts.roster.iter().zip(&owned).map(|(host, (partitions, share))| {
-        let mut json = directory.host_json(&service, host.node);
+        let mut json = json!(directory.host_json(&service, host.node));
         json["capacity"] = json!(host.capacity);
         json["partitions"] = json!(partitions);
         json["share"] = json!(share);
@@ -196,15 +265,11 @@ pub(super) async fn show(State(api): State<Arc<Api>>, name: PathText) -> Answer 
     });
     whole["digest"] = json!(hex(&view.digest));
     whole["previous"] = json!(hex(&parts.previous));
-    whole["token"] = token_json(map);
+    whole["token"] = json!(TokenJson::of(map));
     whole["hosts"] = hosts.collect();
     whole["partitions"] = partitions.collect();
     whole["dedicated"] = dedicated.collect();
     Ok(Json(whole))
-}
-
-fn token_json(map: &Map) -> Value {
-    json!({ "generation": map.parts().generation, "author": map.parts().author.to_string() })
 }
 
 /// What to look up.
@@ -256,10 +321,15 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-pub(super) async fn lookup(State(api): State<Arc<Api>>, name: PathText, RawQuery(query): RawQuery) -> Answer {
+pub(super) async fn lookup(
+    State(api): State<Arc<Api>>,
+    name: PathText,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
     let service = service_of(name)?;
-    let view = view_of(&api, &service)?;
-    let map = map_of(&view)?;
+    let directory = Directory::of(&api);
+    let view = view_of(&directory, &service)?;
+    let map = map_of(view)?;
     let (key, at) = match wanted(query.as_deref())? {
         Wanted::Key(key) => {
             let at = map.parts().strategy.position(&key);
@@ -268,17 +338,45 @@ pub(super) async fn lookup(State(api): State<Arc<Api>>, name: PathText, RawQuery
         }
         Wanted::At(at) => (None, at),
     };
-    found_json(&api, &view, map, key.as_deref(), at).map(Json)
+    Ok(Json(found_json(&directory, view, map, key.as_deref(), at)?).into_response())
 }
 
-fn found_json(
-    api: &Api,
-    view: &MapView,
-    map: &Map,
-    key: Option<&str>,
+/// Who serves a key, as it is written.
+#[derive(Debug, Serialize)]
+struct FoundJson<'a> {
+    map: &'a str,
+    key: Option<&'a str>,
     at: Position,
-) -> Result<Value, ApiError> {
-    let directory = Directory::of(api);
+    token: TokenJson,
+    place: &'static str,
+    start: Option<Position>,
+    is_shared: bool,
+    owner: Option<&'a RawValue>,
+    standbys: Vec<Option<&'a RawValue>>,
+    before: Option<&'a RawValue>,
+    instead_of: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenJson {
+    generation: u64,
+    author: String,
+}
+
+impl TokenJson {
+    fn of(map: &Map) -> Self {
+        let Token { generation, author } = Token::of(map);
+        Self { generation, author: author.to_string() }
+    }
+}
+
+fn found_json<'a>(
+    directory: &'a Directory,
+    view: &'a MapView,
+    map: &Map,
+    key: Option<&'a str>,
+    at: Position,
+) -> Result<FoundJson<'a>, ApiError> {
     let service = &view.service;
     let found = map.lookup_at(at).ok_or_else(|| nobody(service))?;
     let serving = serving(map, &found, |id| directory.is_live(service, id));
@@ -290,19 +388,19 @@ fn found_json(
         Place::Partition(index) => ("partition", Some(map.slice(index).start)),
         Place::Dedicated => ("dedicated", None),
     };
-    Ok(json!({
-        "map": service,
-        "key": key,
-        "at": at,
-        "token": token_json(map),
-        "place": place,
-        "start": start,
-        "is_shared": found.place == Place::Dedicated && found.seats.len() > 1,
-        "owner": host(owner),
-        "standbys": standbys.iter().map(host).collect::<Vec<_>>(),
-        "before": before.as_ref().map(host),
-        "instead_of": (named != *owner).then(|| directory.name(named)),
-    }))
+    Ok(FoundJson {
+        map: service.as_str(),
+        key,
+        at,
+        token: TokenJson::of(map),
+        place,
+        start,
+        is_shared: found.place == Place::Dedicated && found.seats.len() > 1,
+        owner: host(owner),
+        standbys: standbys.iter().map(host).collect(),
+        before: before.as_ref().and_then(host),
+        instead_of: (named != *owner).then(|| directory.name(named)),
+    })
 }
 
 fn nobody(service: &ServiceName) -> ApiError {
@@ -331,16 +429,14 @@ pub(super) async fn lookup_many(State(api): State<Arc<Api>>, name: PathText, bod
     if keys.len() > KEYS_MAX {
         return Err(ApiError::invalid(format!("keys: {} are too many, {KEYS_MAX} at most", keys.len())));
     }
-    let view = view_of(&api, &service)?;
-    let map = map_of(&view)?;
-    let one = |key: &String| {
-        let at = map.parts().strategy.position(key.as_bytes());
-        match at {
-            Ok(at) => found_json(&api, &view, map, Some(key), at),
-            Err(error) => Ok(json!({ "key": key, "error": error.to_string() })),
-        }
+    let directory = Directory::of(&api);
+    let view = view_of(&directory, &service)?;
+    let map = map_of(view)?;
+    let one = |key: &String| match map.parts().strategy.position(key.as_bytes()) {
+        Ok(at) => Ok(json!(found_json(&directory, view, map, Some(key), at)?)),
+        Err(error) => Ok(json!({ "key": key, "error": error.to_string() })),
     };
-    Ok(Json(json!({ "found": keys.iter().map(one).collect::<Result<Vec<_>, _>>()? })))
+    Ok(Json(json!({ "found": keys.iter().map(one).collect::<Result<Vec<_>, ApiError>>()? })))
 }
 
 /// What a program measured.
@@ -395,7 +491,7 @@ pub(super) async fn heat(State(api): State<Arc<Api>>, name: PathText) -> Answer 
 
 pub(super) async fn plan(State(api): State<Arc<Api>>, name: PathText) -> Answer {
     let service = service_of(name)?;
-    let mode = view_of(&api, &service)?.spec.mode.clone();
+    let mode = view_of(&Directory::of(&api), &service)?.spec.mode.clone();
     let seen = author(&api, service.clone()).await?;
     let proposal = seen
         .proposal
@@ -411,8 +507,8 @@ pub(super) async fn plan(State(api): State<Arc<Api>>, name: PathText) -> Answer 
 }
 
 pub(super) async fn history(State(api): State<Arc<Api>>, name: PathText) -> Answer {
-    let view = view_of(&api, &service_of(name)?)?;
     let directory = Directory::of(&api);
+    let view = view_of(&directory, &service_of(name)?)?;
     let told = |one: &Arc<Generation>| {
         json!({
             "generation": one.generation,

@@ -134,37 +134,37 @@ pub(crate) async fn serve(
 }
 
 fn router(api: Arc<Api>) -> Router {
-    let v1 = Router::new()
-        .route("/agent", get(read::agent))
-        .route("/members", get(read::members))
-        .route("/services", get(read::services).post(write::register))
-        .route("/services/{name}", get(read::service))
-        .route("/instances/{id}", delete(write::deregister))
-        .route("/instances/{id}/beat", post(write::beat))
-        .route("/register", post(write::register))
-        .route("/deregister/{id}", post(write::deregister))
-        .route("/drain", post(write::drain))
-        .route("/undrain", post(write::undrain))
-        .route("/hold", post(write::hold))
-        .route("/leave", post(write::leave))
-        .route("/forget/{name}", post(write::forget))
-        .route("/maps", get(maps::list))
-        .route("/maps/{map}", get(maps::show).put(maps::declare).delete(maps::withdraw))
-        .route("/maps/{map}/lookup", get(maps::lookup).post(maps::lookup_many))
-        .route("/maps/{map}/heat", get(maps::heat).post(maps::report))
-        .route("/maps/{map}/plan", get(maps::plan))
-        .route("/maps/{map}/history", get(maps::history))
-        .route("/maps/{map}/watch", get(map_watch::watch))
-        .route("/maps/{map}/apply", post(maps::apply))
-        .route("/maps/{map}/split", post(maps::split))
-        .route("/maps/{map}/merge", post(maps::merge))
-        .route("/maps/{map}/dedicate", post(maps::dedicate).delete(maps::undedicate))
-        .route("/explain", get(read::explain))
-        .route("/doctor", get(read::doctor))
-        .route("/events", get(read::events))
-        .route("/presence", get(read::presence));
+    // Paths are written whole: a nested router would cut each request's anew.
+    let v1 = |path: &str| format!("/api/v1{path}");
     Router::new()
-        .nest("/api/v1", v1)
+        .route(&v1("/agent"), get(read::agent))
+        .route(&v1("/members"), get(read::members))
+        .route(&v1("/services"), get(read::services).post(write::register))
+        .route(&v1("/services/{name}"), get(read::service))
+        .route(&v1("/instances/{id}"), delete(write::deregister))
+        .route(&v1("/instances/{id}/beat"), post(write::beat))
+        .route(&v1("/register"), post(write::register))
+        .route(&v1("/deregister/{id}"), post(write::deregister))
+        .route(&v1("/drain"), post(write::drain))
+        .route(&v1("/undrain"), post(write::undrain))
+        .route(&v1("/hold"), post(write::hold))
+        .route(&v1("/leave"), post(write::leave))
+        .route(&v1("/forget/{name}"), post(write::forget))
+        .route(&v1("/maps"), get(maps::list))
+        .route(&v1("/maps/{map}"), get(maps::show).put(maps::declare).delete(maps::withdraw))
+        .route(&v1("/maps/{map}/lookup"), get(maps::lookup).post(maps::lookup_many))
+        .route(&v1("/maps/{map}/heat"), get(maps::heat).post(maps::report))
+        .route(&v1("/maps/{map}/plan"), get(maps::plan))
+        .route(&v1("/maps/{map}/history"), get(maps::history))
+        .route(&v1("/maps/{map}/watch"), get(map_watch::watch))
+        .route(&v1("/maps/{map}/apply"), post(maps::apply))
+        .route(&v1("/maps/{map}/split"), post(maps::split))
+        .route(&v1("/maps/{map}/merge"), post(maps::merge))
+        .route(&v1("/maps/{map}/dedicate"), post(maps::dedicate).delete(maps::undedicate))
+        .route(&v1("/explain"), get(read::explain))
+        .route(&v1("/doctor"), get(read::doctor))
+        .route(&v1("/events"), get(read::events))
+        .route(&v1("/presence"), get(read::presence))
         .route("/healthz", get(read::healthz))
         .route("/metrics", get(metrics::metrics))
         .fallback(no_such_path)
@@ -205,6 +205,9 @@ async fn guard(
     if !is_read && request.headers().contains_key(header::ORIGIN) {
         let detail = "writes are not taken from web pages";
         return ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail.to_owned()).into_response();
+    }
+    if request.body().is_end_stream() {
+        return next.run(request).await;
     }
     match read_body(request).await {
         Ok(request) => next.run(request).await,

@@ -13,6 +13,7 @@ mod cluster;
 mod counters;
 mod dns;
 mod figures;
+mod lookup;
 mod map;
 mod ours;
 mod round;
@@ -95,10 +96,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         ["gossip", options @ ..] => run_gossip(options),
         ["dns", options @ ..] => dns::run(options),
         ["map", options @ ..] => map::run(options),
-        // What `bench dns` starts of this program.
+        ["lookup", options @ ..] => lookup::run(options),
+        // What `bench lookup` and `bench dns` start of this program.
+        ["lookup-bare", rest @ ..] => lookup::serve(rest),
         ["dns-echo", rest @ ..] => dns::echo::run(rest),
         ["dns-load", rest @ ..] => dns::load::run(rest),
-        _ => bail!("usage: cargo xtask bench gossip | dns | map [OPTION…]"),
+        _ => bail!("usage: cargo xtask bench gossip | dns | map | lookup [OPTION…]"),
     }
 }
 
