@@ -1,7 +1,7 @@
 //! Lifeguard's interval experiment (Dadgar, Phillips, Currey, DSN 2018, section V): members that are slow for D, free for I,
 //! C of them at once. Counts healthy members that are declared Down, and how fast a true crash is known, for plain SWIM
 //! and for Ringmesh with each of its parts. Prints a line for each system:
-//! `cargo run --release -p ringmesh-sim --example lifeguard -- [--nodes N] [--seeds N] [--only NAME] [--quick]`, and with
+//! `cargo run --release -p ringmesh-sim --example lifeguard -- [--nodes N] [--seeds N] [--from SEED] [--only NAME] [--quick]`, and with
 //! `--record FILE` adds one for each cell to a file of tab-separated values, of which `--page FOLDER` makes a page and a chart.
 
 mod cell;
@@ -29,7 +29,7 @@ fn main() -> Result<(), String> {
         .collect();
     for system in &systems {
         let jobs: Vec<(Cell, u64)> =
-            cells.iter().flat_map(|cell| (1..=plan.seeds).map(|seed| (*cell, seed))).collect();
+            cells.iter().flat_map(|cell| (0..plan.seeds).map(|seed| (*cell, wishes.from + seed))).collect();
         let runs = side_by_side(&jobs, |(cell, seed)| system.play(&plan, *cell, *seed));
         let row = Row::of(&plan, &jobs, &runs);
         println!("{:24} {row}", system.name);
@@ -151,6 +151,7 @@ fn quantiles(mut values: Vec<f64>) -> [f64; 2] {
 struct Wishes {
     nodes: usize,
     seeds: u64,
+    from: u64,
     only: Option<String>,
     is_quick: bool,
     record: Option<PathBuf>,
@@ -159,19 +160,21 @@ struct Wishes {
 
 impl Wishes {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut wishes = Self { nodes: 128, seeds: 8, only: None, is_quick: false, record: None, page: None };
+        let mut wishes =
+            Self { nodes: 128, seeds: 8, from: 1, only: None, is_quick: false, record: None, page: None };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
             match argument.as_str() {
                 "--nodes" => wishes.nodes = value()?.parse().map_err(|_| "--nodes wants a number")?,
                 "--seeds" => wishes.seeds = value()?.parse().map_err(|_| "--seeds wants a number")?,
+                "--from" => wishes.from = value()?.parse().map_err(|_| "--from wants a number")?,
                 "--only" => wishes.only = Some(value()?),
                 "--quick" => wishes.is_quick = true,
                 "--record" => wishes.record = Some(value()?.into()),
                 "--page" => wishes.page = Some(value()?.into()),
                 other => {
                     return Err(format!(
-                        "{other} is no option: there are --nodes, --seeds, --only, --quick, --record, --page"
+                        "{other} is no option: there are --nodes, --seeds, --from, --only, --quick, --record, --page"
                     ));
                 }
             }

@@ -110,7 +110,7 @@ fn number<T: FromStr>(text: &str) -> Result<T, String> {
 pub(crate) fn write(record: &Path, folder: &Path) -> io::Result<()> {
     let text = fs::read_to_string(record)?;
     let lines: Result<Vec<Line>, String> = text.lines().map(str::parse).collect();
-    let lines = lines.map_err(io::Error::other)?;
+    let lines = merged(lines.map_err(io::Error::other)?);
     let sizes: BTreeSet<usize> = lines.iter().map(|line| line.nodes).collect();
     let mut page = HEAD.to_owned();
     for nodes in sizes {
@@ -123,6 +123,28 @@ pub(crate) fn write(record: &Path, folder: &Path) -> io::Result<()> {
         page += &cells(&systems);
     }
     fs::write(folder.join("lifeguard.md"), page)
+}
+
+/// Lines of one cell and system that were recorded apart, with other seeds, are one.
+fn merged(lines: Vec<Line>) -> Vec<Line> {
+    let mut merged: Vec<Line> = Vec::new();
+    for line in lines {
+        let cell = |line: &Line| (line.nodes, line.slow, line.hold_ms, line.free_ms);
+        let same = |other: &&mut Line| other.system == line.system && cell(other) == cell(&line);
+        match merged.iter_mut().find(same) {
+            Some(sum) => {
+                sum.seeds += line.seeds;
+                sum.false_positives += line.false_positives;
+                sum.by_healthy += line.by_healthy;
+                sum.first.extend(line.first);
+                sum.last.extend(line.last);
+                sum.messages += line.messages;
+                sum.bytes += line.bytes;
+            }
+            None => merged.push(line),
+        }
+    }
+    merged
 }
 
 const HEAD: &str = "# Lifeguard's interval experiment
