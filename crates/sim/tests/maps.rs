@@ -371,3 +371,31 @@ fn a_rogue_that_claims_a_far_generation_or_moves_half_the_space_is_not_followed(
     let followed = map(&mut world, 0).expect("followed").parts().generation;
     assert!(followed > honest.parts().generation, "{followed}");
 }
+
+#[test]
+fn a_map_of_one_host_and_of_none_goes_on_when_others_come() {
+    let mut world = mesh(6, 4, 1, MapSpec::default());
+    world.start_all();
+    until_one(&mut world, secs(20));
+    let alone = map(&mut world, 3).expect("followed");
+    assert_eq!((alone.parts().roster.len(), alone.partitions()), (1, 20));
+    let first = world.id(0);
+    assert_eq!(owner(&mut world, 3, Position(7)), Some(first));
+    world.crash(0);
+    let took = world.run_until(secs(20), |world| world.sees(3, 0).is_some_and(|state| !state.is_serving()));
+    assert!(took.is_some());
+    world.run_for(secs(30));
+    assert_eq!(owner(&mut world, 3, Position(7)), None, "nobody is there, and that is said");
+    let before = map(&mut world, 3).expect("the map stays").parts().generation;
+    // None of its roster is left, so somebody else has to go on.
+    world.register(2, registration(2));
+    let second = world.id(2);
+    let took = world.run_until(secs(30), |world| owner(world, 3, Position(7)) == Some(second));
+    assert!(took.is_some(), "a host that comes owns everything");
+    assert!(map(&mut world, 3).expect("followed").parts().generation > before);
+    world.start(0);
+    let took = world.run_until(secs(300), |world| {
+        is_one(world) && map(world, 3).is_some_and(|map| owned(&map).len() == 2)
+    });
+    assert!(took.is_some(), "who comes back gets its share");
+}

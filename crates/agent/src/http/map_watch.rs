@@ -13,7 +13,8 @@ use http_body_util::channel::{Channel, Sender};
 use ringmesh_node::maps::MapView;
 use ringmesh_partition::map::Map;
 use ringmesh_types::name::ServiceName;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::Api;
@@ -48,20 +49,23 @@ pub(super) async fn watch(State(api): State<Arc<Api>>, name: PathText) -> Result
 /// Tells one watcher, until it is gone, the map is, or the agent stops.
 async fn tell(api: &Api, service: &ServiceName, mut events: Events) {
     let mut shown = api.shown.clone();
-    let (mut told, mut hosts) = (None, Value::Null);
+    let (mut told, mut hosts) = (None, None);
     loop {
-        let directory = Directory::of(api);
-        let Ok(view) = view_of(&directory, service) else { return };
-        let hosts_now = hosts_json(view, &directory);
-        let event = if view.map.is_some() && told != Some(view.digest) {
-            told = Some(view.digest);
-            Some(event("map", &map_json(view, hosts_now.clone(), api)))
-        } else if hosts_now != hosts && told.is_some() {
-            Some(event("hosts", &json!({ "hosts": hosts_now })))
-        } else {
-            None
+        let event = {
+            let directory = Directory::of(api);
+            let Ok(view) = view_of(&directory, service) else { return };
+            let hosts_now = directory.hosts(service);
+            let is_same = hosts_now.map(Arc::as_ptr) == hosts.as_ref().map(Arc::as_ptr);
+            hosts = hosts_now.cloned();
+            if view.map.is_some() && told != Some(view.digest) {
+                told = Some(view.digest);
+                Some(event("map", &map_json(view, &directory)))
+            } else if !is_same && told.is_some() {
+                Some(event("hosts", &HostsJson { hosts: hosts_json(view, &directory) }))
+            } else {
+                None
+            }
         };
-        hosts = hosts_now;
         if let Some(event) = event
             && events.send_data(event).await.is_err()
         {
@@ -80,29 +84,47 @@ async fn tell(api: &Api, service: &ServiceName, mut events: Events) {
     }
 }
 
-fn event(name: &str, data: &Value) -> Bytes {
+fn event(name: &str, data: &impl Serialize) -> Bytes {
+    let data = serde_json::to_string(data).expect("texts and numbers are JSON");
     Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
 }
 
-fn hosts_json(view: &MapView, directory: &Directory) -> Value {
-    let roster = view.map.iter().flat_map(|map| &map.parts().roster);
-    roster.map(|host| json!(directory.host_json(&view.service, host.node))).collect()
+#[derive(Debug, Serialize)]
+struct HostsJson<'a> {
+    hosts: Vec<Option<&'a RawValue>>,
 }
 
-fn map_json(view: &MapView, hosts: Value, api: &Api) -> Value {
+/// A map as those who keep it need it.
+#[derive(Debug, Serialize)]
+struct MapJson<'a> {
+    generation: Option<u64>,
+    author: Option<String>,
+    map: Option<String>,
+    before: Option<String>,
+    hand_over_ms: u64,
+    me: String,
+    hosts: Vec<Option<&'a RawValue>>,
+}
+
+fn hosts_json<'a>(view: &MapView, directory: &'a Directory) -> Vec<Option<&'a RawValue>> {
+    let roster = view.map.iter().flat_map(|map| &map.parts().roster);
+    roster.map(|host| directory.host_json(&view.service, host.node)).collect()
+}
+
+fn map_json<'a>(view: &MapView, directory: &'a Directory) -> MapJson<'a> {
     let bytes = |map: &Arc<Map>| STANDARD.encode(map.to_bytes());
     let parts = view.map.as_ref().map(|map| map.parts());
     let left = view
         .before
         .as_ref()
         .map(|(_, until)| until.as_unix_millis().saturating_sub(wall_now().as_unix_millis()));
-    json!({
-        "generation": parts.map(|parts| parts.generation),
-        "author": parts.map(|parts| parts.author.to_string()),
-        "map": view.map.as_ref().map(bytes),
-        "before": view.before.as_ref().filter(|_| left > Some(0)).map(|(before, _)| bytes(before)),
-        "hand_over_ms": left.unwrap_or_default(),
-        "me": api.published.snapshot.load().local.identity.id.to_string(),
-        "hosts": hosts,
-    })
+    MapJson {
+        generation: parts.map(|parts| parts.generation),
+        author: parts.map(|parts| parts.author.to_string()),
+        map: view.map.as_ref().map(bytes),
+        before: view.before.as_ref().filter(|_| left > Some(0)).map(|(before, _)| bytes(before)),
+        hand_over_ms: left.unwrap_or_default(),
+        me: directory.me().to_string(),
+        hosts: hosts_json(view, directory),
+    }
 }

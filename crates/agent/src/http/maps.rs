@@ -47,7 +47,7 @@ pub(crate) struct Directory {
 
 /// The hosts of one map. Each is written when somebody first asks for it.
 #[derive(Debug)]
-struct Hosts {
+pub(super) struct Hosts {
     map: Arc<Map>,
     service: Option<Arc<ServiceView>>,
     written: BTreeMap<NodeId, OnceLock<Written>>,
@@ -105,6 +105,16 @@ impl Directory {
     /// The map of a service, if it is declared.
     pub(super) fn map(&self, service: &ServiceName) -> Option<&Arc<MapView>> {
         self.maps.by_service.get(service)
+    }
+
+    /// The hosts of a map: another value exactly if one of them may be another.
+    pub(super) fn hosts(&self, service: &ServiceName) -> Option<&Arc<Hosts>> {
+        self.hosts.get(service)
+    }
+
+    /// This agent's own id.
+    pub(super) fn me(&self) -> NodeId {
+        self.snapshot.local.identity.id
     }
 
     /// What runs on a member for a service.
