@@ -308,8 +308,9 @@ impl Node {
         Some(claim)
     }
 
-    /// A layout is not followed. Who is lost for its author may be lost here only a moment later, so what would move too much is
-    /// looked at again, and only then spoken of; nobody who is honest is wrong in any other way.
+    /// A layout is not followed. Who is lost for its author may be lost here only a moment later, and then it may move more, and
+    /// somebody else than the roster may go on: that is looked at again, and only then spoken of. Nobody who is honest is wrong in
+    /// any other way.
     fn on_layout_refused(
         &mut self,
         now: Instant,
@@ -319,7 +320,13 @@ impl Node {
     ) {
         let layout = self.maps.layouts.get_mut(service).and_then(|layouts| layouts.get_mut(&owner));
         let Some(layout) = layout else { return };
-        let is_early = matches!(error, PeerClaimError::Churn { .. }) && now.since(layout.came) < PATIENCE;
+        let may_be_right = match error {
+            PeerClaimError::Churn { .. } | PeerClaimError::Author(_) | PeerClaimError::First(_) => true,
+            PeerClaimError::Service | PeerClaimError::Generation { .. } | PeerClaimError::Dedicated(_) => {
+                false
+            }
+        };
+        let is_early = may_be_right && now.since(layout.came) < PATIENCE;
         if is_early || layout.is_refused {
             return;
         }
@@ -328,13 +335,10 @@ impl Node {
         let reason = format!("generation {generation} of the map of {service} is not followed: {error}");
         let cause = format!("{} made it: {error}", self.name_of(owner));
         self.map_event(now, Severity::Warning, service, "", format!("not followed: {generation}"), cause);
-        match error {
-            PeerClaimError::Churn { .. } => self.begin_anew(service),
-            PeerClaimError::Service
-            | PeerClaimError::Generation { .. }
-            | PeerClaimError::Author(_)
-            | PeerClaimError::First(_)
-            | PeerClaimError::Dedicated(_) => self.reject(now, owner, reason),
+        if may_be_right {
+            self.begin_anew(service);
+        } else {
+            self.reject(now, owner, reason);
         }
     }
 
