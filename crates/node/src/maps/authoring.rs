@@ -20,7 +20,7 @@ use ringmesh_types::time::Instant;
 use ringmesh_types::wire::{self, Channel};
 use serde::{Deserialize, Serialize};
 
-use super::following::MapAsked;
+use super::asking::MapAsked;
 use super::{AuthorView, Generation, HISTORY_MAX, Known, ProposalView, REPORTERS_MAX, Runs, runs};
 use crate::io::{CommandError, CommandErrorKind, Said, Ticket};
 use crate::machine::Node;

@@ -5,9 +5,13 @@
 //! is one generation, written by its author; whoever has missed those before asks a member for them. Load is reported to the
 //! author alone. [`ringmesh_partition`] decides what a plan is and whom to follow; here are only the ways between members.
 
+mod asking;
 mod authoring;
 mod declaring;
+mod fetching;
 mod following;
+mod layouts;
+mod seeking;
 mod view;
 
 use core::time::Duration;
@@ -34,9 +38,11 @@ use crate::machine::{Node, Timer};
 use crate::members::Member;
 use crate::view::{health_body, services_body};
 
+pub(crate) use asking::MapAsked;
 pub use authoring::MapOrder;
-pub(crate) use following::MapAsked;
-use following::{Chain, Layout, Seek};
+use fetching::Chain;
+use layouts::Layout;
+use seeking::Seek;
 pub use view::{AuthorView, Generation, MapView, MapsView, ProposalView};
 
 /// Maps at most.
