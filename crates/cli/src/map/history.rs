@@ -39,7 +39,8 @@ pub(super) fn lines(one: &Value) -> Vec<String> {
         0 if steps.is_empty() && one["made"].is_null() => {
             lines.push("  its reasons are not known here".to_owned());
         }
-        0 if steps.is_empty() => lines.push("  the first map".to_owned()),
+        0 if steps.is_empty() && one["generation"] == 1 => lines.push("  the first map".to_owned()),
+        0 if steps.is_empty() => lines.push("  others stand by, no owner changes".to_owned()),
         0 => {}
         more => lines.push(format!("  and {}", words::count(more, "more step", "more steps"))),
     }

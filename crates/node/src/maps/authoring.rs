@@ -447,7 +447,7 @@ pub(super) fn summary(steps: &[String], count: u32) -> String {
     let told: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
     let more = usize::try_from(count).unwrap_or_default().saturating_sub(steps.len());
     match (told.is_empty(), more) {
-        (true, 0) => "first map".to_owned(),
+        (true, 0) => "others stand by".to_owned(),
         (_, 0) => told.join(", "),
         (_, more) => format!("{}, and {more} more", told.join(", ")),
     }

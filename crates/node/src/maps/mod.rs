@@ -233,11 +233,11 @@ impl Node {
         if self.maps.known.is_empty() {
             return;
         }
+        self.maps.is_dirty = true;
         if !self.members.find(id).is_some_and(Member::is_serving) || self.is_failing(id) {
             self.maps.lost.insert(id, now);
+            self.maps_soon(now);
         }
-        self.maps.is_dirty = true;
-        self.maps_soon(now);
     }
 
     /// Whether everything that a member runs and that some map is about fails.

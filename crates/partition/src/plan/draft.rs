@@ -449,16 +449,20 @@ fn adopt(map: &Map, candidates: &[Candidate]) -> Result<(Vec<Candidate>, Vec<Ste
     };
     let mut members: Vec<Candidate> = Vec::new();
     for host in &map.parts().roster {
-        members.push(by_node.get(&host.node).map_or_else(
-            || {
-                if host.capacity > 0 {
-                    note(&mut steps, What::Leave(host.node), "it is not a member any more");
-                }
-                // Its zone makes no difference: it is given nothing.
-                Candidate { node: host.node, zone: candidates[0].zone.clone(), capacity: 0, is_live: false }
-            },
-            |one| (*one).clone(),
-        ));
+        let Some(one) = by_node.get(&host.node) else {
+            if host.capacity > 0 {
+                note(&mut steps, What::Leave(host.node), "it is not a member any more");
+            }
+            // Its zone makes no difference: it is given nothing.
+            let zone = candidates[0].zone.clone();
+            members.push(Candidate { node: host.node, zone, capacity: 0, is_live: false });
+            continue;
+        };
+        if one.capacity != host.capacity {
+            let weigh = What::Weigh { node: one.node, capacity: one.capacity };
+            note(&mut steps, weigh, "so much weight runs there now");
+        }
+        members.push((*one).clone());
     }
     let parts = map.parts();
     let in_use: BTreeSet<Seat> = parts

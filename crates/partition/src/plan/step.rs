@@ -24,6 +24,13 @@ pub enum What {
     Join(NodeId),
     /// A member is no longer in it.
     Leave(NodeId),
+    /// A member can take more or less than before.
+    Weigh {
+        /// Who.
+        node: NodeId,
+        /// How much, beside the others'.
+        capacity: u16,
+    },
     /// A partition whose owner is lost goes to another member.
     Cover {
         /// Which one.
@@ -83,6 +90,7 @@ impl Step {
         let what = match &self.what {
             What::Join(node) => format!("join {}", name(*node)),
             What::Leave(node) => format!("leave {}", name(*node)),
+            What::Weigh { node, capacity } => format!("weigh {} {capacity}", name(*node)),
             What::Cover { start, from, to } => format!("cover {start}: {} to {}", name(*from), name(*to)),
             What::Merge { start, into } => format!("merge {start} into {into}"),
             What::Move { start, from, to } => format!("move {start}: {} to {}", name(*from), name(*to)),
