@@ -1,7 +1,7 @@
 //! Who is named for a key, and in which order: the members that a map names, without those that are not there.
 //!
 //! Invariants: a member that is Down or has left is never named; as long as any member of the service is there, somebody
-//! is. Whose endpoints all fail their checks or drain comes after the others. How near a member is makes no difference:
+//! is. Whose endpoints all fail their checks comes after the others. How near a member is makes no difference:
 //! everybody who sees the same members names the same owner.
 
 use core::fmt;
@@ -23,9 +23,9 @@ const SHARED_WEIGHT: u16 = 1;
 /// How a member that is there does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// Something of it serves, or has not been checked yet.
+    /// Something of it serves, drains, or has not been checked yet.
     Good,
-    /// All of it fails or drains.
+    /// All of it fails.
     Poor,
 }
 
@@ -147,8 +147,9 @@ pub(crate) fn condition(candidates: &[Candidate<'_>]) -> Option<Condition> {
     };
     let first = candidates.iter().find(is_there)?;
     match first.floor {
-        None | Some(Floor::Unknown) => Some(Condition::Good),
-        Some(Floor::Failing | Floor::Down | Floor::Draining) => Some(Condition::Poor),
+        // Who drains owns what the map still says it owns: the map takes it away, everywhere at once.
+        None | Some(Floor::Unknown | Floor::Draining) => Some(Condition::Good),
+        Some(Floor::Failing | Floor::Down) => Some(Condition::Poor),
     }
 }
 
@@ -357,10 +358,10 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_or_drains_comes_after_the_others() {
+    fn who_fails_comes_after_the_others_and_who_drains_owns_what_it_owns() {
         check(
             "a passing; b failing; c passing draining; d passing; map sip 0=b,a,c,d",
-            "a 0 100; d 1 100; b 2 100; c 3 100",
+            "a 0 100; c 1 100; d 2 100; b 3 100",
             "a",
         );
         check("b failing; c passing draining; map sip 0=c,b", "c 0 100; b 1 100", "c");
@@ -425,8 +426,8 @@ mod tests {
                 let is_it = |node: &&str| nodes.get(node).is_some_and(|state| states.contains(state));
                 nodes_in_order.iter().copied().filter(is_it).collect()
             };
-            let good: &[&str] = &["passing", "unknown"];
-            let poor: &[&str] = &["failing", "passing draining"];
+            let good: &[&str] = &["passing", "unknown", "passing draining"];
+            let poor: &[&str] = &["failing"];
             let mut want = of(good, &order[..count]);
             want.extend(of(poor, &order[..count]));
             if want.is_empty() {

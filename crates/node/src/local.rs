@@ -124,6 +124,16 @@ impl Local {
         &self.committed
     }
 
+    /// What an operator said about a map at a member that was dropped is said here from now on.
+    pub(crate) fn inherit_map(&mut self, service: ServiceName, told: ToldMap) {
+        for state in self.pending.iter_mut().map(|pending| &mut pending.state).chain([&mut self.committed]) {
+            let known = state.maps.get(&service);
+            if known.is_none_or(|known| known.at < told.at) {
+                state.maps.insert(service.clone(), told.clone());
+            }
+        }
+    }
+
     /// The state that the next change starts from.
     pub(crate) fn latest(&self) -> &State {
         self.pending.back().map_or(&self.committed, |pending| &pending.state)
@@ -137,7 +147,7 @@ impl State {
         self.registrations.entry(id).or_insert_with(|| Arc::new(registration));
     }
 
-    fn saved(&self) -> SavedState {
+    pub(crate) fn saved(&self) -> SavedState {
         let by_http = self.registrations.values().filter(|registration| registration.origin == Origin::Http);
         SavedState {
             registrations: by_http.map(|registration| registration.raw.clone()).collect(),

@@ -427,6 +427,7 @@ impl Node {
             self.suspicions.delay(paused);
             self.isolation.count_from(now);
             self.on_woken(now, paused);
+            self.doubt_maps(now);
         }
         self.turned = now;
     }

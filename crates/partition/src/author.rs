@@ -31,6 +31,8 @@ pub const REPORT_EVERY: Duration = Duration::from_secs(5);
 const REPORT_LASTS: Duration = Duration::from_secs(30);
 /// Who has measured for a shorter time knows little.
 const MEASURED_MIN: Duration = Duration::from_secs(5);
+/// Less than this in all, in cost units a second, says nothing about what is hot: a few requests are chance.
+pub const LOAD_MIN: f64 = 10.0;
 /// A member that reports so many times the median of all is not believed.
 const ABSURD: f64 = 1_000.0;
 /// With fewer reports there is no median to speak of.
@@ -111,7 +113,7 @@ impl Author {
         let by_member: BTreeMap<NodeId, f64> =
             believed.iter().map(|(node, report)| (*node, report.total())).collect();
         let mut heat = Heat::of(believed.into_iter().map(|(_, report)| report.clone()), map);
-        let is_even = heat.total() <= 0.0;
+        let is_even = heat.total() < LOAD_MIN;
         heat.fill_in(map, |owner| !by_member.contains_key(&owner));
         Reported {
             heat: if is_even { Heat::even(map) } else { heat },

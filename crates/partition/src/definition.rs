@@ -10,6 +10,8 @@ use crate::map::STANDBYS_MAX;
 use crate::plan::PlanConfig;
 use crate::position::{Position, Strategy};
 
+/// Bytes of all pinned keys together at most.
+const PINS_BYTES_MAX: usize = 64 << 10;
 /// Partitions for each host, at least and at most.
 const PER_HOST: core::ops::RangeInclusive<u16> = 1..=1_000;
 
@@ -59,6 +61,10 @@ impl Definition {
         }
         if spec.pins.len() > PINS_MAX {
             problems.push(format!("pins: {} are too many: {PINS_MAX} at most", spec.pins.len()));
+        }
+        let bytes: usize = spec.pins.iter().map(|pin| pin.key.len()).sum();
+        if bytes > PINS_BYTES_MAX {
+            problems.push(format!("pins: their keys have {bytes} bytes together: {PINS_BYTES_MAX} at most"));
         }
         let mut pins = BTreeMap::new();
         for (index, pin) in spec.pins.iter().enumerate().take(PINS_MAX) {

@@ -251,8 +251,10 @@ impl Follower {
         if (&ours.service, ours.strategy) != (&parts.service, parts.strategy) {
             return Claim::Refused(PeerClaimError::Service);
         }
-        if parts.generation != 1 {
-            return Claim::Refused(PeerClaimError::Generation { claimed: parts.generation, before: 0 });
+        // The first map of another strategy goes on counting where the one before it ended.
+        if parts.generation > ours.generation.saturating_add(AHEAD) {
+            let (claimed, before) = (parts.generation, ours.generation);
+            return Claim::Refused(PeerClaimError::Generation { claimed, before });
         }
         if !is_in_roster(parts, parts.author) {
             return Claim::Refused(PeerClaimError::Author(parts.author));

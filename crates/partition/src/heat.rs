@@ -117,7 +117,7 @@ fn add_heat(heat: &mut BTreeMap<Position, PartitionHeat>, start: Position, part:
     heat.entry(start)
         .and_modify(|sum| {
             let median = if part.cost > sum.cost { part.median } else { sum.median };
-            *sum = PartitionHeat { cost: sum.cost + part.cost, median };
+            *sum = PartitionHeat { cost: (sum.cost + part.cost).min(COST_PER_SECOND_MAX), median };
         })
         .or_insert(part);
 }
@@ -295,6 +295,20 @@ impl Meter {
             }
         }
         self.dedicated.retain(|at, _| after.is_dedicated(*at));
+        // What a key that is dedicated now has cost is its partition's no more.
+        let come = after.parts().dedicated.iter().filter(|key| !before.is_dedicated(key.at));
+        let costs: BTreeMap<Position, f64> =
+            self.hot.top().map(|(at, count)| (at, count.cost - count.error)).collect();
+        for key in come {
+            let Some(cost) = costs.get(&key.at) else { continue };
+            let Some(index) = after.partition_of(key.at) else { continue };
+            let slice = after.slice(index);
+            if let Some(bins) = self.bins.get_mut(&slice.start) {
+                let bin = &mut bins[bin_of(&slice, key.at)];
+                *bin = (*bin - cost).max(0.0);
+            }
+            *self.dedicated.entry(key.at).or_default() += cost;
+        }
     }
 
     /// What it says now. Of partitions that it has given away, too: what it remembers of them and what their new owners
@@ -383,9 +397,10 @@ impl Report {
         for (start, part) in other.partitions {
             add_heat(&mut self.partitions, start, part);
         }
-        other.dedicated.into_iter().for_each(|(at, cost)| *self.dedicated.entry(at).or_default() += cost);
+        let add = |sum: &mut f64, cost: f64| *sum = (*sum + cost).min(COST_PER_SECOND_MAX);
+        other.dedicated.into_iter().for_each(|(at, cost)| add(self.dedicated.entry(at).or_default(), cost));
         let mut hot: BTreeMap<Position, f64> = self.hot.drain(..).collect();
-        other.hot.into_iter().for_each(|(at, cost)| *hot.entry(at).or_default() += cost);
+        other.hot.into_iter().for_each(|(at, cost)| add(hot.entry(at).or_default(), cost));
         self.hot = by_cost(hot);
         self.hot.truncate(HOT_KEYS);
         self.distinct.merge(&other.distinct);

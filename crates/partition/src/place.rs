@@ -83,6 +83,18 @@ impl Heirs {
         }
     }
 
+    /// For how many partitions of an owner a member is the first standby.
+    pub(crate) fn of(&self, owner: Seat, heir: Seat) -> usize {
+        self.0.get(&(owner, heir)).copied().unwrap_or_default()
+    }
+
+    /// One of them has another standby now.
+    pub(crate) fn forget(&mut self, owner: Seat, heir: Seat) {
+        if let Some(count) = self.0.get_mut(&(owner, heir)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
     /// An owner and its standbys. The first is in another zone than the owner, if anybody is, and one that inherits little of
     /// this owner yet; the others are those that want it most. Counts it.
     pub(crate) fn with_standbys(
@@ -94,7 +106,7 @@ impl Heirs {
     ) -> Seats {
         let mut seats = Seats::of(owner);
         let is_at_home = |seat: Seat| candidates[seat.index()].zone == candidates[owner.index()].zone;
-        let inherits = |seat: Seat| self.0.get(&(owner, seat)).copied().unwrap_or_default();
+        let inherits = |seat: Seat| self.of(owner, seat);
         while seats.standbys().len() < standbys {
             let is_first = seats.standbys().is_empty();
             let rank = |seat| if is_first { (is_at_home(seat), inherits(seat)) } else { (false, 0) };

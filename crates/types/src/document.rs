@@ -81,9 +81,8 @@ impl Topic {
         match self.as_str() {
             Self::NODE | Self::TRUST | Self::HEALTH => limits::SMALL_BODY_BYTES_MAX,
             Self::SERVICES => limits::SERVICES_BODY_BYTES_MAX,
-            topic if topic.starts_with(Self::FORGET) || topic.starts_with(Self::MAP) => {
-                limits::SMALL_BODY_BYTES_MAX
-            }
+            topic if topic.starts_with(Self::FORGET) => limits::SMALL_BODY_BYTES_MAX,
+            topic if topic.starts_with(Self::MAP) => limits::SERVICES_BODY_BYTES_MAX,
             _ => limits::BODY_BYTES_MAX,
         }
     }

@@ -174,8 +174,10 @@ fn router(api: Arc<Api>) -> Router {
 }
 
 async fn no_such_path(request: Request) -> ApiError {
-    let detail =
-        format!("{} is no path of this API: see /api/v1/agent, /members, /services", request.uri().path());
+    let detail = format!(
+        "{} is no path of this API: see /api/v1/agent, /members, /services, /maps",
+        request.uri().path()
+    );
     ApiError::new(StatusCode::NOT_FOUND, "not found", detail)
 }
 

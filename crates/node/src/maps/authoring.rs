@@ -8,6 +8,7 @@ use ringmesh_partition::author::{HEAT_WINDOW, REPORT_EVERY, first_by_rendezvous}
 use ringmesh_partition::difference::Difference;
 use ringmesh_partition::follow::Claim;
 use ringmesh_partition::heat::Report;
+use ringmesh_partition::map::{Map, Parts};
 use ringmesh_partition::place::Candidate;
 use ringmesh_partition::plan::{self, Order, Plan};
 use ringmesh_partition::position::Position;
@@ -152,6 +153,10 @@ impl Node {
         let definition = &known.definition;
         let live: Vec<Candidate> = candidates.iter().filter(|one| one.is_live).cloned().collect();
         let map = plan::first(service.clone(), definition.strategy, self.id(), &live, &definition.plan)?;
+        // Tokens go on to rise where a map of another strategy was followed.
+        let before = known.retired.as_ref().map_or(0, |map| map.parts().generation);
+        let Some(generation) = before.checked_add(1) else { return Ok(None) };
+        let map = Map::new(Parts { generation, ..map.into_parts() }).expect("only its number differs");
         Ok(Some(Plan { map, steps: Vec::new() }))
     }
 
@@ -386,6 +391,9 @@ impl Node {
         let known = self.maps.known.get_mut(service).ok_or_else(|| no_map(service).detail)?;
         if known.elected != Some(me) {
             return Err(format!("{my_name} does not make the map of {service} now: try again"));
+        }
+        if !known.seek.is_done() {
+            return Err(format!("{my_name} stood still and asks the others first: try again in a second"));
         }
         let follower = known.follower.as_mut().ok_or_else(|| no_generation(service).detail)?;
         let order = match order {

@@ -69,7 +69,17 @@ impl Node {
             let detail = format!("pins: {PINS_MAX} keys are pinned already, more are not allowed");
             return Err(error(CommandErrorKind::Conflict, detail));
         }
-        let says = format!("{:?} gets a partition of its own in the map of {service}", pin.key);
+        let mut says = format!("{:?} gets a partition of its own in the map of {service}", pin.key);
+        if let Some(name) = &pin.node {
+            let id = NodeId::derive(&self.config.cluster, name);
+            if self.members.find(id).is_none() {
+                let detail = format!("node: {name} is not known here: ringmesh members lists all that are");
+                return Err(error(CommandErrorKind::NotFound, detail));
+            }
+            if !self.candidates(&service).iter().any(|one| one.node == id && one.may_serve()) {
+                says += &format!("; {name} does not serve {service} now, so another host does until it does");
+            }
+        }
         spec.pins.push(pin);
         self.plan_map_told(now, service, Some(spec)).map(|(state, _)| (state, says))
     }

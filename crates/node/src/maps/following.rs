@@ -56,6 +56,7 @@ impl Node {
                 }
             }
             None => {
+                known.retired = None;
                 known.follower = Some(Follower::new(now, map));
                 Claim::Taken
             }
@@ -72,7 +73,7 @@ impl Node {
             Claim::Taken => self.on_taken(now, Severity::Info, service, token, cause),
             Claim::TakenInstead { of } => {
                 let cause = format!(
-                    "{cause}; the network was split, and it is higher than generation {} of {}",
+                    "{cause}; the network was split, or somebody stood still, and it is higher than generation {} of {}",
                     of.generation,
                     self.name_of(of.author)
                 );

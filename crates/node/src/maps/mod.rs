@@ -23,7 +23,7 @@ use ringmesh_partition::definition::Definition;
 use ringmesh_partition::follow::Follower;
 use ringmesh_partition::heat::Report;
 use ringmesh_partition::map::Map;
-use ringmesh_types::body::{HealthBody, LayoutBody, MapBody, ServicesBody};
+use ringmesh_types::body::{HealthBody, LayoutBody, MapBody, ServicesBody, ToldMap};
 use ringmesh_types::document::Topic;
 use ringmesh_types::event::{EventKind, Severity};
 use ringmesh_types::ids::NodeId;
@@ -33,7 +33,7 @@ use ringmesh_types::owners::KeyOwners;
 use ringmesh_types::service::HealthState;
 use ringmesh_types::time::{Instant, WallTime};
 
-use crate::io::Class;
+use crate::io::{Class, Output, Persist};
 use crate::machine::{Node, Timer};
 use crate::members::Member;
 use crate::view::{health_body, services_body};
@@ -66,6 +66,8 @@ struct Known {
     declared_by: NodeId,
     told: Option<WallTime>,
     follower: Option<Follower>,
+    /// The map of another strategy that was followed before, and is until the first one of this strategy is there.
+    retired: Option<Arc<Map>>,
     author: Author,
     /// The author, as this node sees it.
     elected: Option<NodeId>,
@@ -84,6 +86,8 @@ struct Known {
 pub(crate) struct Maps {
     definitions: BTreeMap<ServiceName, BTreeMap<NodeId, MapBody>>,
     layouts: BTreeMap<ServiceName, BTreeMap<NodeId, Layout>>,
+    /// The last words of operators at members that were dropped since.
+    inherited: BTreeMap<ServiceName, ToldMap>,
     /// What this agent itself has said something about.
     said: BTreeSet<ServiceName>,
     known: BTreeMap<ServiceName, Known>,
@@ -119,6 +123,15 @@ impl Maps {
     }
 }
 
+/// What a map should be like now.
+struct Wanted {
+    definition: Definition,
+    spec: MapSpec,
+    by: NodeId,
+    /// Whether files of other agents say something else.
+    differs: bool,
+}
+
 /// What is declared, and who declares it.
 struct Declared<'a> {
     spec: &'a MapSpec,
@@ -127,8 +140,12 @@ struct Declared<'a> {
 }
 
 /// The declarations that count, the one that wins first: what operators said last goes before what files say.
-fn ranked(all: &BTreeMap<NodeId, MapBody>) -> Vec<Declared<'_>> {
-    let words = || all.iter().filter_map(|(by, body)| body.told.as_ref().map(|told| (*by, told)));
+fn ranked<'a>(all: &'a BTreeMap<NodeId, MapBody>, inherited: Option<&'a ToldMap>) -> Vec<Declared<'a>> {
+    let nobody = NodeId::from_bytes([0; 8]);
+    let words = || {
+        let said = all.iter().filter_map(|(by, body)| body.told.as_ref().map(|told| (*by, told)));
+        said.chain(inherited.map(|told| (nobody, told)))
+    };
     let withdrawn = words().filter(|(_, told)| told.spec.is_none()).map(|(_, told)| told.at).max();
     let told = words()
         .filter(|(_, told)| Some(told.at) > withdrawn)
@@ -145,28 +162,52 @@ impl Node {
     pub(crate) fn on_map_body(&mut self, now: Instant, owner: NodeId, service: &ServiceName, body: &MapBody) {
         let all = self.maps.definitions.entry(service.clone()).or_default();
         all.insert(owner, body.clone());
-        self.redefine(now, service);
+        self.redefine(now);
     }
 
-    /// Works out what counts for a service now.
-    fn redefine(&mut self, now: Instant, service: &ServiceName) {
+    /// Works out which maps there are now, and what each should be like: of too many those that were declared first.
+    fn redefine(&mut self, now: Instant) {
         let cluster = self.config.cluster.clone();
         let read = |declared: &Declared<'_>| {
             Definition::read(declared.spec, |name| NodeId::derive(&cluster, name)).ok()
         };
-        let all = self.maps.definitions.get(service);
-        let ranked = all.map(ranked).unwrap_or_default();
-        let found = ranked.iter().find_map(|one| Some((read(one)?, one.spec.clone(), one.by, one.told)));
-        let differing = ranked
-            .iter()
-            .any(|one| found.as_ref().is_some_and(|(_, spec, ..)| one.told.is_none() && one.spec != spec));
-        let Some((definition, spec, by, told)) = found else {
-            if self.maps.known.remove(service).is_some() {
-                self.map_event(now, Severity::Warning, service, "", "gone", "nobody declares it any more");
-                self.maps_changed();
-            }
-            return;
-        };
+        let mut winners = Vec::new();
+        for (service, all) in &self.maps.definitions {
+            let ranked = ranked(all, self.maps.inherited.get(service));
+            let found = ranked.iter().find_map(|one| Some((read(one)?, one)));
+            let Some((definition, winner)) = found else { continue };
+            let is_other = |one: &Declared<'_>| one.told.is_none() && one.spec != winner.spec;
+            let differs = winner.told.is_none() && ranked.iter().any(is_other);
+            let spec = winner.spec.clone();
+            winners.push((winner.told, service.clone(), Wanted { definition, spec, by: winner.by, differs }));
+        }
+        winners.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
+        let left_out: Vec<ServiceName> = winners
+            .split_off(winners.len().min(MAPS_MAX))
+            .into_iter()
+            .map(|(_, service, _)| service)
+            .collect();
+        let is_wanted = |service: &ServiceName| winners.iter().any(|(_, other, _)| other == service);
+        let gone: Vec<ServiceName> =
+            self.maps.known.keys().filter(|service| !is_wanted(service)).cloned().collect();
+        for service in gone {
+            self.maps.known.remove(&service);
+            let cause = if left_out.contains(&service) {
+                format!("{MAPS_MAX} maps were declared before it, and more are not kept")
+            } else {
+                "nobody declares it any more".to_owned()
+            };
+            self.map_event(now, Severity::Warning, &service, "", "gone", cause);
+            self.maps_changed();
+        }
+        for (told, service, wanted) in winners {
+            self.define(now, &service, told, wanted);
+        }
+    }
+
+    /// A map should be so.
+    fn define(&mut self, now: Instant, service: &ServiceName, told: Option<WallTime>, wanted: Wanted) {
+        let Wanted { definition, spec, by, differs } = wanted;
         if self.maps.known.get(service).is_some_and(|known| known.spec == spec && known.declared_by == by) {
             return;
         }
@@ -175,26 +216,25 @@ impl Node {
             Some(_) => format!("an operator at {name} said so"),
             None => format!("the configuration of {name} declares it"),
         };
-        if differing {
+        if differs {
             cause += "; other agents' configurations declare it differently";
         }
         let known = match self.maps.known.remove(service) {
             Some(known) if known.definition.strategy == definition.strategy => {
                 Known { spec, definition, declared_by: by, told, ..known }
             }
-            Some(_) | None => {
-                if self.maps.known.len() >= MAPS_MAX {
-                    let cause = format!("{MAPS_MAX} maps are declared already");
-                    return self.map_event(now, Severity::Warning, service, "", "not kept", cause);
-                }
+            before => {
                 let restored = self.maps.restored.remove(service);
                 let fits = |map: &Map| map.parts().strategy == definition.strategy;
+                let retired = before
+                    .and_then(|before| before.follower.map(|follower| follower.shared()).or(before.retired));
                 Known {
                     follower: restored.filter(fits).map(|map| Follower::new(now, map)),
                     spec,
                     definition,
                     declared_by: by,
                     told,
+                    retired,
                     author: Author::default(),
                     elected: None,
                     chain: None,
@@ -213,19 +253,43 @@ impl Node {
         self.maps_soon(now);
     }
 
-    /// A member is dropped: what it said counts no more.
+    /// A member is dropped. What its operators said goes on to count, and whoever makes the map says it from now on.
     pub(crate) fn forget_maps_of(&mut self, now: Instant, owner: NodeId) {
         self.maps.layouts.values_mut().for_each(|all| {
             all.remove(&owner);
         });
-        let mut touched = Vec::new();
-        for (service, all) in &mut self.maps.definitions {
-            if all.remove(&owner).is_some() {
-                touched.push(service.clone());
+        let me = self.id();
+        let Maps { definitions, inherited, known, .. } = &mut self.maps;
+        let mut mine = Vec::new();
+        for (service, all) in definitions {
+            let Some(told) = all.remove(&owner).and_then(|body| body.told) else { continue };
+            let is_last = all.values().filter_map(|body| body.told.as_ref()).all(|other| other.at < told.at);
+            if !is_last {
+                continue;
+            }
+            let is_newer = inherited.get(service).is_none_or(|other| other.at < told.at);
+            if is_newer {
+                inherited.insert(service.clone(), told.clone());
+            }
+            if known.get(service).is_some_and(|known| known.elected == Some(me)) {
+                mine.push((service.clone(), told));
             }
         }
-        self.maps.definitions.retain(|_, all| !all.is_empty());
-        touched.iter().for_each(|service| self.redefine(now, service));
+        for (service, told) in mine {
+            self.local.inherit_map(service, told);
+            let what = Persist::Registrations(self.local.committed().saved());
+            self.outputs.push_back(Output::Persist { ticket: None, what });
+        }
+        self.say_maps();
+        self.redefine(now);
+    }
+
+    /// This node stood still: others may have gone on without it, so they are asked before anything is planned or done.
+    pub(crate) fn doubt_maps(&mut self, now: Instant) {
+        self.maps.known.values_mut().for_each(|known| known.seek.doubt(now));
+        if !self.maps.known.is_empty() {
+            self.maps_soon(now);
+        }
     }
 
     /// A member came, went, or runs something else: maps may have to follow.
@@ -363,7 +427,6 @@ fn runs(body: &ServicesBody, health: Option<&HealthBody>, service: &ServiceName)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringmesh_types::body::ToldMap;
 
     fn spec(partitions_per_host: u16) -> MapSpec {
         MapSpec { partitions_per_host, ..MapSpec::default() }
@@ -379,7 +442,7 @@ mod tests {
             (node(3), MapBody { file: None, told: told(20, Some(spec(4))) }),
         ]);
         let wins = |all: &BTreeMap<NodeId, MapBody>| {
-            ranked(all).iter().map(|one| one.spec.partitions_per_host).collect::<Vec<_>>()
+            ranked(all, None).iter().map(|one| one.spec.partitions_per_host).collect::<Vec<_>>()
         };
         assert_eq!(wins(&all), [4, 3, 2, 1]);
         all.insert(node(4), MapBody { file: None, told: told(15, None) });

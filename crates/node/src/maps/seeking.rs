@@ -48,9 +48,14 @@ impl Seek {
         self.found_nothing
     }
 
-    /// Whether others were asked what they follow since this node started.
+    /// Whether others were asked what they follow since this node started, or stood still.
     pub(super) fn is_done(&self) -> bool {
         self.is_done
+    }
+
+    /// They have to be asked again.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        (self.is_done, self.begun, self.next) = (false, None, now);
     }
 }
 

@@ -70,7 +70,7 @@ impl MapView {
             spec: known.spec.clone(),
             declared_by: known.declared_by,
             told: known.told,
-            map: follower.map(|follower| follower.shared()),
+            map: follower.map(|follower| follower.shared()).or_else(|| known.retired.clone()),
             digest: follower.map(|follower| *follower.digest()).unwrap_or_default(),
             taken: follower.map(|follower| clock.wall(follower.taken())).unwrap_or_default(),
             before: follower

@@ -19,6 +19,8 @@ const STEPS_MAX: usize = 4_096;
 const MERGED: (f64, f64) = (1.5, 1.25);
 /// Pinned keys that get a partition of their own in one round at most: readers allow a few more.
 const PINNED_ROUND_MAX: usize = 32;
+/// Partitions that get another standby in one round at most, for each costs some bytes of the difference.
+const HEIRS_ROUND_MAX: usize = 512;
 const BY_OPERATOR: &str = "an operator said so";
 /// Two partitions are cold if both together have no more than this share of the mean.
 const COLD: f64 = 0.5;
@@ -397,6 +399,35 @@ impl<'a> Draft<'a> {
         self.cells.remove(&start);
         self.step(What::Merge { start, into }, share, BY_OPERATOR);
         Ok(())
+    }
+
+    /// If an owner dies, none of the others should get much of it: where one stands by for twice its share of what an owner has,
+    /// some of that gets another standby. Nothing changes its owner.
+    pub(super) fn even_heirs(&mut self) {
+        let others = self.serving().count().saturating_sub(1);
+        if self.config.standbys == 0 || others == 0 {
+            return;
+        }
+        self.heirs = Heirs::default();
+        self.cells.values().for_each(|cell| self.heirs.note(&cell.seats));
+        let mut left = HEIRS_ROUND_MAX;
+        for (start, cell) in self.cells.clone() {
+            let (owner, Some(heir)) = (cell.seats.owner(), cell.seats.standbys().first().copied()) else {
+                continue;
+            };
+            let zone = |seat: Seat| &self.members[seat.index()].zone;
+            let away = self.serving().filter(|seat| *seat != owner && zone(*seat) != zone(owner)).count();
+            let sharers = if away > 0 { away } else { others };
+            let fair = self.owned[owner.index()].len() as f64 / sharers as f64;
+            if left == 0 || (self.heirs.of(owner, heir) as f64) <= (2.0 * fair).max(2.0) {
+                continue;
+            }
+            left -= 1;
+            self.heirs.forget(owner, heir);
+            let wishes = Wishes::of(&self.members, start);
+            let seats = self.heirs.with_standbys(owner, &wishes, &self.members, self.config.standbys);
+            self.cells.get_mut(&start).expect("is a partition").seats = seats;
+        }
     }
 
     /// The generation after the map, if anything changed.

@@ -147,6 +147,7 @@ pub fn plan(
         draft.spread();
         draft.split_hot();
         draft.move_load();
+        draft.even_heirs();
     }
     Ok(draft.next(author))
 }

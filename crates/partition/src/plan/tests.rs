@@ -245,3 +245,31 @@ fn pinned_keys_that_nobody_has_measured_do_not_all_go_to_one_member() {
     let again = plan(&planned.map, NODE(0), &hosts, None, &config);
     assert_eq!(again, Ok(None), "they stay");
 }
+
+#[test]
+fn who_was_away_stands_by_again_for_its_share() {
+    let mut hosts = candidates(6);
+    let mut map = start(&hosts);
+    hosts[4].is_live = false;
+    map = next(&map, &hosts, None).expect("its partitions are covered for").map;
+    hosts[4].is_live = true;
+    for _ in 0..10 {
+        let heat = heat(&map, |_| 1.0);
+        let Some(plan) = next(&map, &hosts, Some(&heat)) else { break };
+        map = plan.map;
+    }
+    let (mut heirs, mut owned) = (BTreeMap::new(), BTreeMap::<Seat, usize>::new());
+    for seats in &map.parts().seats {
+        *heirs.entry((seats.owner(), seats.standbys()[0])).or_insert(0_usize) += 1;
+        *owned.entry(seats.owner()).or_default() += 1;
+    }
+    // Four of the five others stand in another zone than the owner.
+    for ((owner, heir), count) in heirs {
+        let fair = owned[&owner] as f64 / 4.0;
+        assert!(
+            count as f64 <= (2.0 * fair).max(2.0),
+            "{heir:?} stands by for {count} of {} of {owner:?}",
+            owned[&owner]
+        );
+    }
+}
