@@ -10,7 +10,7 @@ use ringmesh_node::maps::MapOrder;
 use ringmesh_node::registration::{RawEndpoint, RawRegistration};
 use ringmesh_partition::difference::Difference;
 use ringmesh_partition::map::{Map, Parts, Seat, Seats};
-use ringmesh_partition::position::Position;
+use ringmesh_partition::position::{Position, Strategy};
 use ringmesh_sim::seal::SimSealer;
 use ringmesh_sim::world::{World, WorldConfig};
 use ringmesh_types::body::LayoutBody;
@@ -287,7 +287,7 @@ fn a_pinned_key_is_served_by_its_host_and_by_another_while_that_one_is_away() {
     until_one(&mut world, secs(20));
     let pin = Pin { key: "acme".to_owned(), node: Some("node-3".parse().expect("a name")) };
     world.command(1, Command::Pin(limiter(), pin));
-    let at = ringmesh_partition::position::Strategy::Hash.position(b"acme").expect("a key");
+    let at = Strategy::Hash.position(b"acme").expect("a key");
     let pinned = world.id(3);
     let took = world.run_until(secs(20), |world| {
         is_one(world)
@@ -398,4 +398,77 @@ fn a_map_of_one_host_and_of_none_goes_on_when_others_come() {
         is_one(world) && map(world, 3).is_some_and(|map| owned(&map).len() == 2)
     });
     assert!(took.is_some(), "who comes back gets its share");
+}
+
+#[test]
+fn what_an_operator_said_outlives_the_agent_where_it_was_said() {
+    let mut world = mesh(7, 6, 4, MapSpec::default());
+    world.start_all();
+    until_one(&mut world, secs(20));
+    let said = MapSpec { standbys: 2, ..MapSpec::default() };
+    world.command(5, Command::DeclareMap(limiter(), said.clone()));
+    let gone: ServiceName = "gone".parse().expect("a name");
+    world.command(5, Command::DeclareMap(gone.clone(), MapSpec::default()));
+    let spec = |world: &mut World, host: usize, service: &ServiceName| {
+        world.maps(host).and_then(|maps| Some(maps.by_service.get(service)?.spec.clone()))
+    };
+    let known = |world: &mut World, hosts: &[usize]| {
+        hosts.iter().all(|host| {
+            spec(world, *host, &limiter()) == Some(said.clone()) && spec(world, *host, &gone).is_some()
+        })
+    };
+    assert!(world.run_until(secs(10), |world| known(world, &[0, 1, 2, 3, 4])).is_some());
+    world.command(5, Command::Leave);
+    world.run_for(secs(3));
+    world.command(1, Command::Forget("node-5".parse().expect("a name")));
+    world.run_for(secs(10));
+    assert!(world.sees(2, 5).is_none(), "it is forgotten");
+    assert!(known(&mut world, &[0, 1, 2, 3, 4]), "and what was said there counts");
+    for host in 0..5 {
+        world.crash(host);
+        world.start(host);
+        world.run_for(secs(20));
+    }
+    assert_eq!(spec(&mut world, 4, &limiter()), Some(said.clone()), "also after restarts");
+}
+
+#[test]
+fn an_order_that_reaches_an_author_that_stood_still_undoes_nothing() {
+    for seed in 8..12 {
+        let mut world = mesh(seed, 6, 6, MapSpec::default());
+        world.start_all();
+        until_one(&mut world, secs(20));
+        let author = author(&mut world);
+        let other = (author + 1) % 6;
+        let start = map(&mut world, other).expect("followed").parts().starts[5];
+        world.freeze(author, secs(20));
+        world.run_for(secs(1));
+        world.command(other, Command::OrderMap(limiter(), MapOrder::Split { start, at: None }));
+        world.run_for(secs(18));
+        let covered = map(&mut world, other).expect("followed");
+        assert!(!owned(&covered).contains_key(&world.id(author)), "seed {seed}: it is covered for");
+        world.run_for(secs(30));
+        until_one(&mut world, secs(20));
+        let gone = world.id(author);
+        let excused = |node| node == gone;
+        let after = map(&mut world, other).expect("followed");
+        let moved = ringmesh_partition::follow::moved(&covered, &after, excused);
+        assert!(moved <= 0.2, "seed {seed}: {moved:.2} of the space went back at once");
+    }
+}
+
+#[test]
+fn tokens_rise_over_a_change_of_strategy_and_the_old_map_serves_until_the_new_one_is_there() {
+    let mut world = mesh(12, 5, 5, MapSpec::default());
+    world.start_all();
+    until_one(&mut world, secs(20));
+    let before = map(&mut world, 2).expect("followed").parts().generation;
+    let by_name = MapSpec { strategy: "name".to_owned(), ..MapSpec::default() };
+    world.command(1, Command::DeclareMap(limiter(), by_name));
+    let took = world.run_until(secs(30), |world| {
+        assert!((0..5).all(|host| map(world, host).is_some()), "there is always a map");
+        is_one(world) && map(world, 0).is_some_and(|map| map.parts().strategy == Strategy::Name)
+    });
+    assert!(took.is_some(), "the new map is there");
+    assert!(map(&mut world, 2).expect("followed").parts().generation > before);
 }
