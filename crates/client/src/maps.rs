@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,7 +55,12 @@ struct Shared {
     changed: watch::Sender<Option<Arc<View>>>,
     views: broadcast::Sender<Arc<View>>,
     meter: Mutex<Meter>,
+    /// Since when the agent has not been heard, on the clock of [`Maps::now`]; [`HEARD`] while it is.
+    away_since: AtomicU64,
 }
+
+/// The agent is heard.
+const HEARD: u64 = u64::MAX;
 
 impl Maps {
     /// Begins to watch the map of `service` at the agent's HTTP address, for ever: while the agent is away, or has no such map, it
@@ -73,6 +79,7 @@ impl Maps {
             changed: watch::channel(None).0,
             views: broadcast::channel(VIEWS_WAITING_MAX).0,
             meter: Mutex::new(Meter::new(Instant::START)),
+            away_since: AtomicU64::new(0),
         });
         let tasks =
             [tokio::spawn(follow(Arc::clone(&shared))), tokio::spawn(report_heat(Arc::clone(&shared)))];
@@ -106,6 +113,14 @@ impl Maps {
     /// The map that counts, with its hosts; nothing until there is one.
     pub fn view(&self) -> Option<Arc<View>> {
         self.shared.view.load_full()
+    }
+
+    /// For how long the agent has not been heard: what counts here is that old, and others may have taken over. Zero while it is.
+    pub fn away_for(&self) -> Duration {
+        match self.shared.away_since.load(Ordering::Relaxed) {
+            HEARD => Duration::ZERO,
+            since => self.now().since(Instant::from_nanos(since)),
+        }
     }
 
     /// The clock of [`View::before`]: since this watch began.
@@ -226,6 +241,8 @@ async fn follow(shared: Arc<Shared>) {
         let (mut heard, agent) = (false, shared.agent);
         let Err(error) = watch_once(&shared, &mut heard).await;
         failures = if heard { 0 } else { failures + 1 };
+        let now = shared.now().as_nanos();
+        let _ = shared.away_since.compare_exchange(HEARD, now, Ordering::Relaxed, Ordering::Relaxed);
         match &error {
             PeerWatchError::NoMap(_) => {
                 tracing::debug!(%agent, service = %shared.service, %error, "the agent has no map");
@@ -277,7 +294,9 @@ async fn watch_once(shared: &Shared, heard: &mut bool) -> Result<core::convert::
         let frame = frame.map_err(|error| PeerWatchError::Unreachable(io::Error::other(error)))?;
         let Ok(chunk) = frame.into_data() else { continue };
         for event in stream.read(&chunk)? {
-            shared.on_told(event::read(&event, &shared.service)?);
+            let told = event::read(&event, &shared.service)?;
+            shared.away_since.store(HEARD, Ordering::Relaxed);
+            shared.on_told(told);
             *heard = true;
         }
     }

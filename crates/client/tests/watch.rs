@@ -29,14 +29,22 @@ async fn the_map_is_kept_while_the_agent_is_away_and_followed_when_it_is_back() 
     let view = timeout(PATIENCE, maps.ready()).await.expect("comes in time");
     assert_eq!((view.me(), view.token().generation), (node(0), 1));
     let owner = maps.owner(b"acme").expect("somebody is live");
+    assert!(maps.away_for().is_zero(), "the agent is heard");
 
     agent.stop().await;
+    let missed = async {
+        while maps.away_for().is_zero() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, missed).await.expect("that the agent is away is noticed");
     assert_eq!(maps.owner(b"acme"), Ok(owner), "the last map goes on to count");
 
     let agent = FakeAgent::start_at(addr).await;
     let moved = moved(&map, b"acme");
     agent.tell_map(&moved, Some(&map), node(0), &hosts_of(&moved));
     until(&maps, |view| view.token().generation == 2).await;
+    assert!(maps.away_for().is_zero(), "the agent is heard again");
     let lookup = maps.lookup(b"acme").expect("somebody is live");
     assert_ne!(lookup.owner.id, owner);
     assert_eq!(lookup.before.map(|before| before.id), Some(owner));

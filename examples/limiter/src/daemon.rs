@@ -28,6 +28,10 @@ use crate::peers::{Peers, Reply};
 use crate::seen::Seen;
 use crate::server::{GENERATION_HEADER, HOPS_HEADER, PEER_TIMEOUT, REQUESTS_MAX, ROLE_HEADER};
 
+/// A daemon whose agent has not been heard for so long grants nothing: the mesh waits as long for an agent that restarts in good
+/// order, and then gives what the daemon owned to others.
+const AWAY_MAX: Duration = Duration::from_secs(20);
+
 /// One daemon.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -176,6 +180,9 @@ impl Daemon {
 
     /// Answers a request.
     pub(crate) async fn take(self: &Arc<Self>, wanted: &Wanted, is_forwarded: bool) -> Response {
+        if self.maps.away_for() >= AWAY_MAX {
+            return unavailable("the agent on this machine is away: others may own the account by now");
+        }
         loop {
             let (mut token, mut asked) = (self.token.subscribe(), self.asked.subscribe());
             let (taken, at, seen) = match self.decide(wanted) {

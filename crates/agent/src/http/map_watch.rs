@@ -1,20 +1,24 @@
 //! Server-sent events for programs that keep a map: the map itself whenever it changes, and who of its hosts is there.
 
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::channel::{Channel, Sender};
+use hyper::body::Frame;
 use ringmesh_node::maps::MapView;
 use ringmesh_partition::map::Map;
 use ringmesh_types::name::ServiceName;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::Api;
@@ -38,12 +42,28 @@ pub(super) async fn watch(State(api): State<Arc<Api>>, name: PathText) -> Result
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
     })?;
     let (events, body) = Channel::<Bytes, std::convert::Infallible>::new(4);
-    tokio::spawn(async move {
-        tell(&api, &service, events).await;
-        drop(permit);
-    });
+    let body = Watched { events: body, _place: permit };
+    tokio::spawn(async move { tell(&api, &service, events).await });
     let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     Ok((head, Body::new(body)).into_response())
+}
+
+/// What a watcher is told. Its place is free as soon as its connection is gone.
+struct Watched {
+    events: Channel<Bytes, std::convert::Infallible>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.events).poll_frame(context)
+    }
 }
 
 /// Tells one watcher, until it is gone, the map is, or the agent stops.

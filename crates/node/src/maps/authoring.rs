@@ -213,7 +213,10 @@ impl Node {
     ) -> Result<Said, CommandError> {
         let known = self.maps.known.get_mut(service).ok_or_else(|| no_map(service))?;
         if known.reporters.len() >= REPORTERS_MAX && !known.reporters.contains_key(&reporter) {
-            let detail = format!("{REPORTERS_MAX} programs report to this agent already");
+            let detail = format!(
+                "{REPORTERS_MAX} programs reported to this agent within {} s: let one report for several",
+                REPORTER_LASTS.as_secs()
+            );
             return Err(CommandError { kind: CommandErrorKind::Conflict, detail });
         }
         known.reporters.insert(reporter, (now, report));
