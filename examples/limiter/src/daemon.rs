@@ -190,7 +190,10 @@ impl Daemon {
                 Err(refusal) => return *refusal,
             };
             match taken {
-                Take::Granted { left } => return decided(&seen, json!({ "granted": true, "left": left })),
+                Take::Granted { left } => {
+                    let left = (left * 1_000.0).floor() / 1_000.0;
+                    return decided(&seen, json!({ "granted": true, "left": left }));
+                }
                 Take::Refused(short) => {
                     let retry_ms = short.retry.as_millis().max(1) as u64;
                     return decided(&seen, json!({ "granted": false, "retry_ms": retry_ms }));

@@ -134,6 +134,9 @@ fn announce(args: &DemoArgs, plan: &Plan, children: &Children, took: Duration) {
     if let Some(limiter) = plan.instances.iter().find(|instance| instance.kind == Kind::Limiter) {
         let take = format!("curl -d '{{\"account\":\"acme\",\"cost\":1}}' http://{}/take", limiter.address);
         hint(take, "take a token, from whichever limiter owns acme");
+        if let Some(pid) = children.pid_of(&limiter.id) {
+            hint(format!("kill {pid}"), "end a limiter: the other one takes over what it owns");
+        }
     }
     if let Some(pid) = children.pid_of("sip-ams-1") {
         hint(format!("kill {pid}"), "end a SIP service: it leaves every answer");

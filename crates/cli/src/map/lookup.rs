@@ -79,15 +79,15 @@ fn facts(found: &Value) -> Vec<(&'static str, String)> {
 fn notes(found: &Value) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(named) = found["instead_of"].as_str() {
-        notes.push(format!("instead of {named}, which is down"));
+        notes.push(format!("instead of {named}, which is out"));
     }
     if found["owner"]["is_live"] == false {
-        notes.push(format!("nobody is there who serves it: {} is down, too", text(&found["owner"], "name")));
+        notes.push(format!("nobody is there who serves it: {} is out, too", text(&found["owner"], "name")));
     }
     let before = &found["before"];
     if before.is_object() {
         let then = match before["is_live"] == false {
-            true => "is down: it hands nothing over",
+            true => "is out: it hands nothing over",
             false => "may still hand it over",
         };
         notes.push(format!("{} owned it before and {then}", text(before, "name")));
@@ -246,10 +246,10 @@ mod tests {
     fn what_is_unusual_about_an_owner_is_said() {
         let check = |change: fn(&mut Value), want: &str| assert_eq!(notes(&found(change)).join("; "), want);
         check(|_| (), "");
-        check(|found| found["instead_of"] = json!("n-0"), "instead of n-0, which is down");
+        check(|found| found["instead_of"] = json!("n-0"), "instead of n-0, which is out");
         check(
             |found| found["owner"]["is_live"] = json!(false),
-            "nobody is there who serves it: n-1 is down, too",
+            "nobody is there who serves it: n-1 is out, too",
         );
         check(
             |found| found["before"] = json!({ "name": "n-3", "is_live": true }),
@@ -257,7 +257,7 @@ mod tests {
         );
         check(
             |found| found["before"] = json!({ "name": "n-3", "is_live": false }),
-            "n-3 owned it before and is down: it hands nothing over",
+            "n-3 owned it before and is out: it hands nothing over",
         );
         assert_eq!(row(&found(|_| ())), ["+49", "n-1", "127.0.0.1:1", "n-2", "3-ab", ""]);
         assert_eq!(row(&json!({ "key": "", "error": "is empty" })), ["", "-", "-", "-", "-", "is empty"]);

@@ -134,7 +134,7 @@ impl<'a> Picture<'a> {
         let is_down =
             |name: &str| self.hosts.iter().any(|host| host["name"] == name && host["is_live"] == false);
         lines.extend(ways.iter().map(|((from, to), count)| {
-            let down = if is_down(from) { ", which is down," } else { "" };
+            let down = if is_down(from) { ", which is out," } else { "" };
             format!("  {count} from {from}{down} to {to}")
         }));
         lines
@@ -173,7 +173,7 @@ impl<'a> Picture<'a> {
         let all: f64 = costs.iter().flatten().sum();
         for index in &self.by_name {
             let host = &self.hosts[*index];
-            let is_live = if host["is_live"] == true { "live" } else { "down" };
+            let is_live = if host["is_live"] == true { "live" } else { "out" };
             let mut row = vec![
                 self.signs.letter(*index).to_string(),
                 text(host, "name"),
@@ -307,7 +307,7 @@ mod tests {
         let want = [
             "HOST|ZONE|STATE|CAPACITY|PARTITIONS|LOAD|TO FAIR|ENDPOINTS",
             "A|n-1|z|live|20|2, 25.0 %|100/s|1.36|127.0.0.1:1 127.0.0.1:2",
-            "B|n-2|z|down|10|1, 25.0 %|not believed|-|127.0.0.1:1 127.0.0.1:2",
+            "B|n-2|z|out|10|1, 25.0 %|not believed|-|127.0.0.1:1 127.0.0.1:2",
             "C|n-3|z|live|10|1, 25.0 %|no report|-|127.0.0.1:1 127.0.0.1:2",
             "D|n-4|z|live|0|0, 25.0 %|0.0/s|-|127.0.0.1:1 127.0.0.1:2",
         ];
@@ -327,10 +327,7 @@ mod tests {
     fn what_is_handed_over_is_counted_by_whom_and_to_whom() {
         let mut map = map();
         let told = |map: &Value| Picture::new(map, None).handed_over();
-        assert_eq!(
-            told(&map),
-            ["2 partitions are being handed over:", "  2 from n-2, which is down, to n-1"]
-        );
+        assert_eq!(told(&map), ["2 partitions are being handed over:", "  2 from n-2, which is out, to n-1"]);
         map["partitions"][1]["before"] = Value::Null;
         assert_eq!(told(&map)[0], "one partition is being handed over:");
         map["partitions"][3]["before"] = Value::Null;

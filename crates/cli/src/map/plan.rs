@@ -8,6 +8,9 @@ use crate::Outcome;
 use crate::api::{ask, items, post, text};
 use crate::table::print_line;
 
+/// An author plans once it has heard reports for so long.
+const HEARD_MS: u64 = 30_000;
+
 pub(super) async fn run(which: &Which) -> Outcome {
     let plan = ask(&which.ask, "GET", &which.path("/plan"), None).await?;
     if which.ask.json {
@@ -26,6 +29,11 @@ pub(super) async fn run(which: &Which) -> Outcome {
     let proposal = &plan["proposal"];
     if proposal.is_null() {
         print_line("Nothing waits for approval.");
+        if plan["since_ms"].as_u64().is_some_and(|since| since < HEARD_MS) {
+            print_line(
+                "The author has been it for less than 30 s: until then it only covers for who is lost.",
+            );
+        }
         return Ok(());
     }
     let steps = items(&proposal["steps"]);

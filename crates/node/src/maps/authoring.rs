@@ -395,6 +395,9 @@ impl Node {
         if known.elected != Some(me) {
             return Err(format!("{my_name} does not make the map of {service} now: try again"));
         }
+        if !known.orders.take(now) {
+            return Err("orders come faster than every member can follow: try again in a second".to_owned());
+        }
         if !known.seek.is_done() {
             return Err(format!("{my_name} stood still and asks the others first: try again in a second"));
         }

@@ -52,6 +52,16 @@ impl Node {
         Ok((state, says))
     }
 
+    /// What else it means that an operator changes a map that files declare.
+    fn outranks_files(&self, service: &ServiceName) -> &'static str {
+        match self.maps.known.get(service) {
+            Some(known) if known.told.is_none() => {
+                "; from now on this counts, and files count again after ringmesh map withdraw"
+            }
+            Some(_) | None => "",
+        }
+    }
+
     /// The map of a service as it is declared now, to be changed.
     fn spec_of(&self, service: &ServiceName) -> Result<MapSpec, CommandError> {
         self.maps.known.get(service).map(|known| known.spec.clone()).ok_or_else(|| no_map(service))
@@ -80,6 +90,7 @@ impl Node {
                 says += &format!("; {name} does not serve {service} now, so another host does until it does");
             }
         }
+        says += self.outranks_files(&service);
         spec.pins.push(pin);
         self.plan_map_told(now, service, Some(spec)).map(|(state, _)| (state, says))
     }
@@ -97,7 +108,8 @@ impl Node {
             let detail = format!("no key {key:?} is pinned in the map of {service}");
             return Err(error(CommandErrorKind::NotFound, detail));
         }
-        let says = format!("{key:?} goes back to the partition around it once it is not hot");
+        let mut says = format!("{key:?} goes back to the partition around it once it is not hot");
+        says += self.outranks_files(&service);
         self.plan_map_told(now, service, Some(spec)).map(|(state, _)| (state, says))
     }
 

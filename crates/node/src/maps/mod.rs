@@ -18,6 +18,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use ringmesh_gossip::bucket::TokenBucket;
 use ringmesh_partition::author::Author;
 use ringmesh_partition::definition::Definition;
 use ringmesh_partition::follow::Follower;
@@ -51,6 +52,8 @@ pub const MAPS_MAX: usize = 16;
 pub const REPORTERS_MAX: usize = 64;
 /// Generations whose reasons are kept.
 const HISTORY_MAX: usize = 64;
+/// So many orders of operators at once, then one in this time: each makes a generation.
+const ORDERS: (u32, Duration) = (20, Duration::from_millis(100));
 /// Maps are looked after this often.
 const TICK: Duration = Duration::from_secs(1);
 /// What becomes of those that are lost is decided so soon after it was seen: what is lost together is covered for together.
@@ -71,6 +74,8 @@ struct Known {
     author: Author,
     /// The author, as this node sees it.
     elected: Option<NodeId>,
+    /// Orders of operators that may be carried out.
+    orders: TokenBucket,
     chain: Option<Chain>,
     seek: Seek,
     /// What programs on this VM reported.
@@ -237,6 +242,7 @@ impl Node {
                     retired,
                     author: Author::default(),
                     elected: None,
+                    orders: TokenBucket::new(ORDERS.0, ORDERS.1),
                     chain: None,
                     seek: Seek::default(),
                     reporters: BTreeMap::new(),

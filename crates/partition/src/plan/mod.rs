@@ -199,7 +199,10 @@ pub enum OrderError {
     #[error("no partition starts at {0}: map show names them")]
     NoPartition(Position),
     /// It cannot be cut there.
-    #[error("{at} does not lie inside the partition that starts at {start}, or on none of its possible cuts")]
+    #[error(
+        "{at} is no possible cut of the partition that starts at {start}: a cut lies inside, and with strategy hash its last 8 digits \
+         are zeros"
+    )]
     NoCut {
         /// Which partition.
         start: Position,
