@@ -11,6 +11,7 @@ mod metrics;
 mod read;
 mod write;
 
+use core::convert::Infallible;
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
@@ -18,16 +19,16 @@ use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use ringmesh_dns::zone::ZoneConfig;
 use ringmesh_types::limits::HTTP_BODY_BYTES_MAX;
 use tokio::net::TcpListener;
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
 
 use crate::accepting::Failures;
 use crate::dns_server::DnsHandler;
@@ -97,7 +99,7 @@ pub(crate) async fn serve(
     connections_max: usize,
     shutdown: CancellationToken,
 ) {
-    let (is_allowed, router) = (api.is_allowed.clone(), router(api));
+    let (is_allowed, router) = (api.is_allowed.clone(), router(api.clone()));
     let places = Places::new(connections_max);
     let (mut connections, mut failures) = (JoinSet::new(), Failures::default());
     loop {
@@ -110,16 +112,14 @@ pub(crate) async fn serve(
             Ok(None) => failures.end(),
             Ok(Some((stream, from, place))) => {
                 failures.end();
-                let router = router.clone().layer(Extension(ConnectInfo(from)));
+                let (api, router) = (api.clone(), router.clone());
+                let service = service_fn(move |request| guard(api.clone(), router.clone(), from, request));
                 connections.spawn(async move {
                     let _ = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(HEAD_WITHIN)
                         .max_buf_size(HEAD_BYTES_MAX)
-                        .serve_connection(
-                            TokioIo::new(Impatient::new(stream)),
-                            TowerToHyperService::new(router),
-                        )
+                        .serve_connection(TokioIo::new(Impatient::new(stream)), service)
                         .await;
                     drop(place);
                 });
@@ -169,7 +169,6 @@ fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn_with_state(api.clone(), guard))
         .with_state(api)
 }
 
@@ -188,33 +187,33 @@ async fn no_such_method(request: Request) -> ApiError {
 
 /// Lets in whom the configuration allows, and writes only from this VM and not from a web page.
 async fn guard(
-    State(api): State<Arc<Api>>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
+    api: Arc<Api>,
+    mut router: Router,
+    from: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
     api.requests.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-    let from = from.ip().to_canonical();
+    let request = request.map(Body::new);
+    match admitted(&api, from.ip().to_canonical(), request).await {
+        Ok(request) => router.call(request).await,
+        Err(error) => Ok(error.into_response()),
+    }
+}
+
+/// The request with its body, if this client may make it.
+async fn admitted(api: &Api, from: IpAddr, request: Request) -> Result<Request, ApiError> {
+    let forbidden = |detail: String| ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail);
     if !(api.is_allowed)(from) {
-        let detail = format!("{from} is not in http.allow");
-        return ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).into_response();
+        return Err(forbidden(format!("{from} is not in http.allow")));
     }
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     if !is_read && !from.is_loopback() {
-        let detail = format!("writes are taken from this host only, not from {from}");
-        return ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail).into_response();
+        return Err(forbidden(format!("writes are taken from this host only, not from {from}")));
     }
     if !is_read && request.headers().contains_key(header::ORIGIN) {
-        let detail = "writes are not taken from web pages";
-        return ApiError::new(StatusCode::FORBIDDEN, "forbidden", detail.to_owned()).into_response();
+        return Err(forbidden("writes are not taken from web pages".to_owned()));
     }
-    if request.body().is_end_stream() {
-        return next.run(request).await;
-    }
-    match read_body(request).await {
-        Ok(request) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
+    if request.body().is_end_stream() { Ok(request) } else { read_body(request).await }
 }
 
 /// Takes the whole body in before anybody works on it, so that no client can keep a handler waiting.
