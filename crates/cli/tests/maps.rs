@@ -355,7 +355,7 @@ fn what_cannot_be_is_refused_with_its_name() {
         &["no partition starts at 0123456789abcdef"],
     );
     let start = shown(scene.http())["partitions"][3]["start"].as_str().expect("a position").to_owned();
-    scene.is_refused(&["split", "limiter", &start, "--at", "0000000000000001"], 1, &["does not lie inside"]);
+    scene.is_refused(&["split", "limiter", &start, "--at", "0000000000000001"], 1, &["is no possible cut"]);
     scene.is_refused(&["apply", "limiter"], 1, &["nothing waits for approval"]);
     let (code, _, complains) = {
         let output =
