@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
+use ringmesh_partition::author::REPORT_EVERY;
 use ringmesh_partition::follow::HAND_OVER;
 use ringmesh_partition::heat::{Meter, Report};
 use ringmesh_partition::map::Map;
@@ -31,8 +32,6 @@ use crate::view::{Lookup, LookupError, View};
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// If the agent, which says something every 10 s, says nothing for so long, it is asked anew.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Time between two reports of heat.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes of a report at most, as the agent takes it.
 const REPORT_BYTES_MAX: usize = 64 << 10;
 /// Views that a slow reader of [`Maps::views`] may be behind.
@@ -317,7 +316,7 @@ struct HeatBody<'a> {
 }
 
 async fn report_heat(shared: Arc<Shared>) {
-    let mut due = interval(REPORT_INTERVAL);
+    let mut due = interval(REPORT_EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     due.tick().await;
     loop {

@@ -28,7 +28,7 @@ pub const HEAT_WINDOW: Duration = Duration::from_secs(30);
 /// How often owners report to the author.
 pub const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// A report that is older counts no more.
-const REPORT_LASTS: Duration = Duration::from_secs(30);
+pub const REPORT_LASTS: Duration = Duration::from_secs(30);
 /// Who has measured for a shorter time knows little.
 const MEASURED_MIN: Duration = Duration::from_secs(5);
 /// Less than this in all, in cost units a second, says nothing about what is hot: a few requests are chance.

@@ -3,6 +3,7 @@
 #[path = "../../../crates/client/tests/fake/mod.rs"]
 mod fake;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use ringmesh_partition::plan::{PlanConfig, first};
 use ringmesh_partition::position::Strategy;
 use ringmesh_types::ids::NodeId;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -33,49 +35,38 @@ const PATIENCE: Duration = Duration::from_secs(5);
 async fn a_key_that_moves_under_load_gets_its_quota_once_and_only_owners_grant() {
     let mut world = World::start(2, "moves").await;
     let begun = Instant::now();
-    let load = Hammer::start(&world, &[0, 1]);
+    let mut load = Hammer::start(&world, &[0, 1]);
+    load.until_granted(1, &[0], 10).await;
     for round in 0..8_u16 {
-        sleep(Duration::from_millis(350)).await;
         // One of them hears of it later than the other, in turn.
-        let next = world.owned_by(1 - round % 2);
-        world.tell(usize::from(round / 2 % 2), &next);
-        sleep(Duration::from_millis(60)).await;
-        world.tell(usize::from(1 - round / 2 % 2), &next);
+        let (owner, first) = (1 - round % 2, usize::from(round / 2 % 2));
+        let next = world.owned_by(owner);
+        world.tell(first, &next);
+        load.until_answered(20).await;
+        world.tell(1 - first, &next);
+        load.until_granted(next.parts().generation, &[owner], 10).await;
         world.map = next;
     }
-    sleep(Duration::from_millis(350)).await;
-    load.stop().await;
-    let seconds = begun.elapsed().as_secs_f64();
-    let report = world.report().await;
-    assert!(report.is_good(), "{report:?}");
+    let report = world.report_after(load, begun).await;
     assert_eq!(report.moves, 8, "{report:?}");
-    let most = QUOTA.burst + QUOTA.rate * seconds;
-    let granted = report.granted as f64;
-    assert!(granted <= most && granted > 0.8 * most, "{granted} of {most:.0}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_that_come_and_go_under_load_get_one_quota_together() {
     let mut world = World::start(3, "shares").await;
     let begun = Instant::now();
-    let load = Hammer::start(&world, &[0, 1, 2]);
+    let mut load = Hammer::start(&world, &[0, 1, 2]);
+    load.until_granted(1, &[0], 10).await;
     for owners in [&[0, 1, 2][..], &[1, 2], &[2], &[2, 0], &[0]] {
-        sleep(Duration::from_millis(700)).await;
         let next = world.shared_by(owners);
         for daemon in 0..3 {
             world.tell(daemon, &next);
-            sleep(Duration::from_millis(20)).await;
+            load.until_answered(10).await;
         }
+        load.until_granted(next.parts().generation, owners, 5).await;
         world.map = next;
     }
-    sleep(Duration::from_millis(700)).await;
-    load.stop().await;
-    let seconds = begun.elapsed().as_secs_f64();
-    let report = world.report().await;
-    assert!(report.is_good(), "{report:?}");
-    let most = QUOTA.burst + QUOTA.rate * seconds;
-    let granted = report.granted as f64;
-    assert!(granted <= most && granted > 0.4 * most, "{granted} of {most:.0}");
+    world.report_after(load, begun).await;
 }
 
 #[tokio::test]
@@ -88,7 +79,7 @@ async fn who_does_not_own_the_account_asks_the_owner() {
     assert_eq!((forwarded.status, role(&forwarded)), (200, "forwarded".to_owned()));
     let said = said(&forwarded);
     assert_eq!((said["granted"].clone(), said["generation"].clone()), (json!(true), json!(1)));
-    assert_eq!(said["by"], json!(format!("host-{}", node(owner as u16).as_u64())));
+    assert_eq!(said["by"], json!(host_name(owner as u16)));
     let hopped = world.take(other, 1.0, &[(HOPS_HEADER, "1".to_owned())]).await;
     assert_eq!(hopped.status, 503, "nobody forwards twice");
     assert_eq!(hopped.headers.get("retry-after").and_then(|value| value.to_str().ok()), Some("1"));
@@ -324,6 +315,15 @@ impl World {
         until(async || (healthz(addr).await["generation"].as_u64() >= Some(generation)).then_some(())).await;
     }
 
+    /// What the logs say once the load has ended, of which nothing may be wrong.
+    async fn report_after(&self, load: Hammer, begun: Instant) -> Report {
+        load.stop().await;
+        let most = QUOTA.burst + QUOTA.rate * begun.elapsed().as_secs_f64();
+        let report = self.report().await;
+        assert!(report.is_good() && report.granted as f64 <= most, "{report:?}, at most {most:.0}");
+        report
+    }
+
     /// What the logs say, once the daemons have ended.
     async fn report(&self) -> Report {
         for daemon in &self.daemons {
@@ -353,26 +353,54 @@ impl Drop for World {
 struct Hammer {
     is_over: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
+    answers: watch::Receiver<Answers>,
+}
+
+/// What the load was told so far.
+#[derive(Default)]
+struct Answers {
+    all: u64,
+    /// By generation and by whom.
+    granted: BTreeMap<(u64, String), u64>,
 }
 
 impl Hammer {
     fn start(world: &World, daemons: &[usize]) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
+        let (heard, answers) = watch::channel(Answers::default());
         let hammer = |addr: SocketAddr| {
-            let is_over = Arc::clone(&is_over);
+            let (is_over, heard) = (Arc::clone(&is_over), heard.clone());
             tokio::spawn(async move {
                 let peers = Peers::default();
                 while !is_over.load(Ordering::Relaxed) {
                     let body = json!({ "account": KEY, "cost": 1 }).to_string();
                     // What cannot be answered just now is asked again.
-                    let _ = peers.post(addr, "/take", &[], body.into(), PATIENCE).await;
+                    if let Ok(reply) = peers.post(addr, "/take", &[], body.into(), PATIENCE).await {
+                        heard.send_modify(|answers| answers.add(&said(&reply)));
+                    }
                     sleep(Duration::from_millis(1)).await;
                 }
             })
         };
         let addrs = daemons.iter().flat_map(|daemon| [world.daemons[*daemon].addr; 3]);
         let tasks = addrs.map(hammer).collect();
-        Self { is_over, tasks }
+        Self { is_over, tasks, answers }
+    }
+
+    async fn until(&mut self, is_so: impl FnMut(&Answers) -> bool) {
+        let heard = tokio::time::timeout(4 * PATIENCE, self.answers.wait_for(is_so));
+        heard.await.expect("it comes to pass").expect("the load goes on");
+    }
+
+    async fn until_answered(&mut self, more: u64) {
+        let want = self.answers.borrow().all + more;
+        self.until(|answers| answers.all >= want).await;
+    }
+
+    /// Until each of these has granted so many in this generation.
+    async fn until_granted(&mut self, generation: u64, owners: &[u16], count: u64) {
+        let keys: Vec<(u64, String)> = owners.iter().map(|owner| (generation, host_name(*owner))).collect();
+        self.until(|answers| keys.iter().all(|key| answers.granted.get(key) >= Some(&count))).await;
     }
 
     async fn stop(self) {
@@ -381,6 +409,21 @@ impl Hammer {
             task.await.expect("nobody panics");
         }
     }
+}
+
+impl Answers {
+    fn add(&mut self, said: &Value) {
+        self.all += 1;
+        if said["granted"] == json!(true)
+            && let (Some(generation), Some(by)) = (said["generation"].as_u64(), said["by"].as_str())
+        {
+            *self.granted.entry((generation, by.to_owned())).or_default() += 1;
+        }
+    }
+}
+
+fn host_name(number: u16) -> String {
+    format!("host-{}", node(number).as_u64())
 }
 
 fn node(number: u16) -> NodeId {

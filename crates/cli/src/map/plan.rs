@@ -1,5 +1,6 @@
 //! `ringmesh map plan` and `ringmesh map apply`: what would be done next, and doing it.
 
+use ringmesh_partition::author::HEAT_WINDOW;
 use serde_json::Value;
 
 use super::words::{self, print_facts, print_words};
@@ -7,9 +8,6 @@ use super::{Which, heat, history};
 use crate::Outcome;
 use crate::api::{ask, items, post, text};
 use crate::table::print_line;
-
-/// An author plans once it has heard reports for so long.
-const HEARD_MS: u64 = 30_000;
 
 pub(super) async fn run(which: &Which) -> Outcome {
     let plan = ask(&which.ask, "GET", &which.path("/plan"), None).await?;
@@ -29,10 +27,11 @@ pub(super) async fn run(which: &Which) -> Outcome {
     let proposal = &plan["proposal"];
     if proposal.is_null() {
         print_line("Nothing waits for approval.");
-        if plan["since_ms"].as_u64().is_some_and(|since| since < HEARD_MS) {
-            print_line(
-                "The author has been it for less than 30 s: until then it only covers for who is lost.",
-            );
+        if plan["since_ms"].as_u64().is_some_and(|since| u128::from(since) < HEAT_WINDOW.as_millis()) {
+            let seconds = HEAT_WINDOW.as_secs();
+            print_line(&format!(
+                "The author has been it for less than {seconds} s: until then it only covers for who is lost."
+            ));
         }
         return Ok(());
     }

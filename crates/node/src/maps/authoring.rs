@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringmesh_gossip::message::{MapAnswer, MapAsk};
-use ringmesh_partition::author::{HEAT_WINDOW, REPORT_EVERY, first_by_rendezvous};
+use ringmesh_partition::author::{HEAT_WINDOW, REPORT_EVERY, REPORT_LASTS, first_by_rendezvous};
 use ringmesh_partition::difference::Difference;
 use ringmesh_partition::follow::Claim;
 use ringmesh_partition::heat::Report;
@@ -30,8 +30,6 @@ use crate::view::{health_body, services_body};
 
 /// A first map is made when who may serve has been the same for so long: those that start together are in it together.
 const CALM_FOR: core::time::Duration = core::time::Duration::from_secs(3);
-/// What a program reported counts for so long.
-const REPORTER_LASTS: core::time::Duration = core::time::Duration::from_secs(30);
 
 /// What an operator may want of the author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,7 +213,7 @@ impl Node {
         if known.reporters.len() >= REPORTERS_MAX && !known.reporters.contains_key(&reporter) {
             let detail = format!(
                 "{REPORTERS_MAX} programs reported to this agent within {} s: let one report for several",
-                REPORTER_LASTS.as_secs()
+                REPORT_LASTS.as_secs()
             );
             return Err(CommandError { kind: CommandErrorKind::Conflict, detail });
         }
@@ -227,7 +225,7 @@ impl Node {
     pub(super) fn report_heat(&mut self, now: Instant, service: &ServiceName) {
         let me = self.id();
         let Some(known) = self.maps.known.get_mut(service) else { return };
-        known.reporters.retain(|_, (at, _)| now.since(*at) < REPORTER_LASTS);
+        known.reporters.retain(|_, (at, _)| now.since(*at) < REPORT_LASTS);
         if now < known.report_at || known.reporters.is_empty() {
             return;
         }
