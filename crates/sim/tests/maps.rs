@@ -433,6 +433,55 @@ fn what_an_operator_said_outlives_the_agent_where_it_was_said() {
 }
 
 #[test]
+fn a_withdrawal_outlives_the_agent_where_it_was_said_and_whoever_was_away() {
+    let mut world = mesh(8, 6, 4, MapSpec::default());
+    world.start_all();
+    until_one(&mut world, secs(20));
+    let gone: ServiceName = "gone".parse().expect("a name");
+    let knows = |world: &mut World, host: usize| {
+        world.maps(host).is_some_and(|maps| maps.by_service.contains_key("gone"))
+    };
+    world.command(4, Command::DeclareMap(gone.clone(), MapSpec::default()));
+    assert!(world.run_until(secs(10), |world| (0..6).all(|host| knows(world, host))).is_some());
+    world.crash(4);
+    world.run_for(secs(10));
+    world.command(5, Command::WithdrawMap(gone));
+    assert!(world.run_until(secs(10), |world| (0..4).all(|host| !knows(world, host))).is_some());
+    world.command(5, Command::Leave);
+    world.run_for(secs(3));
+    world.command(1, Command::Forget("node-5".parse().expect("a name")));
+    world.run_for(secs(10));
+    (0..4).for_each(|host| world.crash(host));
+    (0..5).for_each(|host| world.start(host));
+    world.run_for(secs(30));
+    assert_eq!((0..5).filter(|host| knows(&mut world, *host)).count(), 0, "the last word counts");
+}
+
+#[test]
+fn an_agent_says_no_more_about_maps_than_others_keep_of_it() {
+    let mut world = mesh(9, 3, 2, MapSpec::default());
+    world.start_all();
+    until_one(&mut world, secs(20));
+    world.take_answers(0);
+    for number in 0..30 {
+        let service: ServiceName = format!("map-{number}").parse().expect("a name");
+        world.command(0, Command::DeclareMap(service.clone(), MapSpec::default()));
+        world.run_for(secs(2));
+        world.command(0, Command::WithdrawMap(service));
+        world.run_for(secs(2));
+    }
+    let mut answers = world.take_answers(0);
+    let refused = answers.split_off(46);
+    assert!(answers.iter().all(Result::is_ok), "with the one of its file 24: {answers:?}");
+    let detail = &refused[0].as_ref().expect_err("the 25th").detail;
+    assert!(detail.ends_with("say this at another agent"), "{detail}");
+    world.command(1, Command::DeclareMap("map-29".parse().expect("a name"), MapSpec::default()));
+    let declared =
+        |world: &mut World| world.maps(0).is_some_and(|maps| maps.by_service.contains_key("map-29"));
+    assert!(world.run_until(secs(5), declared).is_some());
+}
+
+#[test]
 fn an_order_that_reaches_an_author_that_stood_still_undoes_nothing() {
     for seed in 8..12 {
         let mut world = mesh(seed, 6, 6, MapSpec::default());

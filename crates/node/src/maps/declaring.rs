@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ringmesh_partition::author::first_by_rendezvous;
 use ringmesh_partition::definition::Definition;
 use ringmesh_types::body::{MapBody, ToldMap};
 use ringmesh_types::document::Topic;
@@ -10,11 +11,15 @@ use ringmesh_types::map_spec::{MapSpec, PINS_MAX, Pin};
 use ringmesh_types::name::ServiceName;
 use ringmesh_types::time::Instant;
 
-use super::MAPS_MAX;
 use super::authoring::no_map;
-use crate::io::{Class, CommandError, CommandErrorKind};
+use super::{MAPS_MAX, Maps};
+use crate::io::{Class, CommandError, CommandErrorKind, Output, Persist};
 use crate::local::{State, error};
 use crate::machine::Node;
+use crate::members::Member;
+
+/// Services that one agent says something about at most. What was said once stays a document, and others keep 64 of each member.
+pub(super) const WORDS_MAX: usize = 24;
 
 impl Node {
     /// An operator says how the keys of a service are to be spread, or that what operators said counts no more.
@@ -37,6 +42,14 @@ impl Node {
             return Err(no_map(&service));
         }
         let mut state = self.local.latest().clone();
+        let said: BTreeSet<&ServiceName> = self.maps.said.iter().chain(state.maps.keys()).collect();
+        if said.len() >= WORDS_MAX && !said.contains(&service) {
+            let detail = format!(
+                "operators have said something about {WORDS_MAX} services at this agent, and the mesh keeps no more of one: \
+                 say this at another agent"
+            );
+            return Err(error(CommandErrorKind::Conflict, detail));
+        }
         let says = match &spec {
             Some(_) => format!("the map of {service} is declared"),
             None => format!("what operators said about the map of {service} counts no more"),
@@ -111,6 +124,34 @@ impl Node {
         let mut says = format!("{key:?} goes back to the partition around it once it is not hot");
         says += self.outranks_files(&service);
         self.plan_map_told(now, service, Some(spec)).map(|(state, _)| (state, says))
+    }
+
+    /// What operators said last at members that were dropped is said by the first of those that serve, a withdrawal too: an older
+    /// word may be kept by somebody who is away.
+    pub(super) fn say_inherited(&mut self) {
+        let Maps { definitions, inherited, .. } = &mut self.maps;
+        inherited.retain(|service, told| {
+            let others = definitions.get(service).into_iter().flat_map(|all| all.values());
+            others.filter_map(|body| body.told.as_ref()).all(|other| other.at < told.at)
+        });
+        let me = self.id();
+        let is_first = |service: &ServiceName| {
+            let serving = self.members.iter().filter(|member| member.is_serving()).map(Member::id);
+            first_by_rendezvous(service, serving) == Some(me)
+        };
+        let is_mine = |(service, told): &(&ServiceName, &ToldMap)| {
+            is_first(service) && self.local.committed().maps.get(*service).is_none_or(|own| own.at < told.at)
+        };
+        let mine = self.maps.inherited.iter().filter(is_mine);
+        let mine: Vec<(ServiceName, ToldMap)> =
+            mine.map(|(service, told)| (service.clone(), told.clone())).collect();
+        if mine.is_empty() {
+            return;
+        }
+        mine.into_iter().for_each(|(service, told)| self.local.inherit_map(service, told));
+        let what = Persist::Registrations(self.local.committed().saved());
+        self.outputs.push_back(Output::Persist { ticket: None, what });
+        self.say_maps();
     }
 
     /// Publishes what is declared here now.

@@ -34,7 +34,7 @@ use ringmesh_types::owners::KeyOwners;
 use ringmesh_types::service::HealthState;
 use ringmesh_types::time::{Instant, WallTime};
 
-use crate::io::{Class, Output, Persist};
+use crate::io::Class;
 use crate::machine::{Node, Timer};
 use crate::members::Member;
 use crate::view::{health_body, services_body};
@@ -91,7 +91,7 @@ struct Known {
 pub(crate) struct Maps {
     definitions: BTreeMap<ServiceName, BTreeMap<NodeId, MapBody>>,
     layouts: BTreeMap<ServiceName, BTreeMap<NodeId, Layout>>,
-    /// The last words of operators at members that were dropped since.
+    /// The last words of operators at members that were dropped, as long as nobody who is left says them.
     inherited: BTreeMap<ServiceName, ToldMap>,
     /// What this agent itself has said something about.
     said: BTreeSet<ServiceName>,
@@ -259,34 +259,19 @@ impl Node {
         self.maps_soon(now);
     }
 
-    /// A member is dropped. What its operators said goes on to count, and whoever makes the map says it from now on.
+    /// A member is dropped. What its operators said goes on to count.
     pub(crate) fn forget_maps_of(&mut self, now: Instant, owner: NodeId) {
         self.maps.layouts.values_mut().for_each(|all| {
             all.remove(&owner);
         });
-        let me = self.id();
-        let Maps { definitions, inherited, known, .. } = &mut self.maps;
-        let mut mine = Vec::new();
+        let Maps { definitions, inherited, .. } = &mut self.maps;
         for (service, all) in definitions {
             let Some(told) = all.remove(&owner).and_then(|body| body.told) else { continue };
-            let is_last = all.values().filter_map(|body| body.told.as_ref()).all(|other| other.at < told.at);
-            if !is_last {
-                continue;
-            }
-            let is_newer = inherited.get(service).is_none_or(|other| other.at < told.at);
-            if is_newer {
-                inherited.insert(service.clone(), told.clone());
-            }
-            if known.get(service).is_some_and(|known| known.elected == Some(me)) {
-                mine.push((service.clone(), told));
+            if inherited.get(service).is_none_or(|other| other.at < told.at) {
+                inherited.insert(service.clone(), told);
             }
         }
-        for (service, told) in mine {
-            self.local.inherit_map(service, told);
-            let what = Persist::Registrations(self.local.committed().saved());
-            self.outputs.push_back(Output::Persist { ticket: None, what });
-        }
-        self.say_maps();
+        self.say_inherited();
         self.redefine(now);
     }
 
@@ -300,6 +285,7 @@ impl Node {
 
     /// A member came, went, or runs something else: maps may have to follow.
     pub(crate) fn note_servers_changed(&mut self, now: Instant, id: NodeId) {
+        self.say_inherited();
         if self.maps.known.is_empty() {
             return;
         }
