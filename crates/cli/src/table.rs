@@ -56,20 +56,21 @@ impl Table {
 
     /// The table as lines; states are coloured if `is_coloured`.
     pub(crate) fn lines(&self, is_coloured: bool) -> Vec<String> {
+        self.lines_below(&mut Vec::new(), is_coloured)
+    }
+
+    /// The table as lines below others, whose columns have these widths at least, and then those of this one.
+    pub(crate) fn lines_below(&self, widths: &mut Vec<usize>, is_coloured: bool) -> Vec<String> {
         let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        widths.resize(columns, 0);
+        for (column, width) in widths.iter_mut().enumerate() {
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            *width = cells.fold(*width, usize::max);
+        }
         let mut lines = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            for (column, (cell, width)) in row.iter().zip(widths.iter()).enumerate() {
                 let padding = " ".repeat(width - cell.chars().count() + 2);
                 let mark = self.marks.get(&index).filter(|_| column == 0);
                 let painted = match mark {
@@ -122,5 +123,8 @@ mod tests {
             table.lines(false),
             ["NODE         STATE", "a-long-name  Alive", "b            x\u{fffd}[2J"]
         );
+        let mut widths = vec![13, 1];
+        assert_eq!(table.lines_below(&mut widths, false)[1], "a-long-name    Alive");
+        assert_eq!(widths, [13, 6]);
     }
 }

@@ -111,6 +111,11 @@ fn keys_that_move_under_load_are_served_by_their_owners_and_get_their_quota_once
         }
     }
     let summary = loading.join().expect("it ran");
+    within(secs(15), "everybody can be told the name of the hot key", || {
+        let heat = http(agents[0], "GET", &format!("{MAP}/heat"), "").1;
+        let keys = ["dedicated", "hot"].iter().filter_map(|all| heat[all].as_array()).flatten();
+        keys.into_iter().any(|one| one["key"] == "acme")
+    });
     drop(limiters);
     let report =
         check::check(check::read(logs.iter().map(PathBuf::as_path)).expect("logs are there"), &QUOTA);

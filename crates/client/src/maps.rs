@@ -152,9 +152,7 @@ impl Maps {
     pub fn count(&self, key: &[u8], cost: f64) {
         let view = self.shared.view.load();
         let Some(view) = view.as_ref() else { return };
-        if let Ok(at) = view.map().parts().strategy.position(key) {
-            self.shared.meter().add(self.now(), view.map(), at, cost);
-        }
+        self.shared.meter().count(self.now(), view.map(), key, cost);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::heat::{Heat, Report};
 use crate::map::{Map, ROSTER_MAX};
 use crate::place::Candidate;
 use crate::plan::{self, Order, OrderError, Plan, PlanConfig, PlanError};
+use crate::position::Position;
 use crate::sketch::HyperLogLog;
 
 /// Between two rounds.
@@ -122,6 +123,11 @@ impl Author {
             distinct: distinct.estimate(),
             is_even,
         }
+    }
+
+    /// How keys are written that somebody reports to be hot, as far as that is known.
+    pub fn names(&self, map: &Map) -> BTreeMap<Position, String> {
+        Heat::of(self.reports.values().map(|(_, report)| report.clone()), map).names
     }
 
     /// Whether so much was heard that load may be moved.
@@ -240,6 +246,7 @@ mod tests {
             partitions: owned.map(of).collect(),
             dedicated: BTreeMap::new(),
             hot: Vec::new(),
+            names: Vec::new(),
             distinct: HyperLogLog::default(),
         }
     }
@@ -299,7 +306,7 @@ mod tests {
         assert_eq!(follower.offer(at(41), ordered.clone(), |_, _| false), Claim::Taken);
         assert_eq!(author.proposal(&ordered), None);
         assert_eq!(author.approve(&ordered), None);
-        let nowhere = Order::Merge { start: crate::position::Position(7) };
+        let nowhere = Order::Merge { start: Position(7) };
         let refused = author.order(at(41), node(0), &mut follower, &hosts, &definition, &nowhere);
         assert!(refused.expect_err("no such partition").to_string().contains("map show"));
     }

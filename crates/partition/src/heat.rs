@@ -1,7 +1,7 @@
 //! What an owner knows of the load on its partitions, and tells the author: how much, by which keys, and where its middle is.
 //!
-//! Everything decays: half of it is forgotten in [`HALF_LIFE`]. Bounds: [`HOT_KEYS`] keys for the whole owner, and
-//! [`BINS`] numbers for each partition that it serves, at most [`PARTITIONS_MAX`] of them.
+//! Everything decays: half of it is forgotten in [`HALF_LIFE`]. Bounds: [`HOT_KEYS`] keys for the whole owner, names of so many
+//! and of the dedicated ones, and [`BINS`] numbers for each partition that it serves, at most [`PARTITIONS_MAX`] of them.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use ringmesh_types::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::map::{DEDICATED_MAX, Map, PARTITIONS_MAX, Place};
-use crate::position::Position;
+use crate::position::{Position, Strategy};
 use crate::sketch::{HyperLogLog, SpaceSaving};
 use crate::slice::Slice;
 
@@ -19,6 +19,12 @@ use crate::slice::Slice;
 pub const HALF_LIFE: Duration = Duration::from_secs(10);
 /// Keys that an owner keeps apart: one that makes up 1/128 of its load is among them.
 pub const HOT_KEYS: usize = 128;
+/// Names of keys in a report at most.
+pub const NAMES_MAX: usize = 32;
+/// Bytes of a name at most: longer keys stay nameless.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Names that an owner remembers before it forgets those of keys that are hot no more.
+const NAMES_KEPT: usize = 2 * (HOT_KEYS + DEDICATED_MAX);
 /// A partition's load is kept in so many equal parts of it, of which the median is found.
 pub const BINS: usize = 32;
 /// Requests that one member can have in a second, in cost units, at most: whoever reports more reports nonsense.
@@ -35,6 +41,8 @@ pub struct Meter {
     bins: BTreeMap<Position, [f64; BINS]>,
     dedicated: BTreeMap<Position, f64>,
     hot: SpaceSaving,
+    /// Keys that were seen while they were dedicated, or among those that cost most.
+    names: BTreeMap<Position, Box<str>>,
     distinct: HyperLogLog,
 }
 
@@ -56,6 +64,8 @@ pub struct Heat {
     pub dedicated: BTreeMap<Position, f64>,
     /// Keys that cost much and have no partition of their own, those that cost most first.
     pub hot: Vec<(Position, f64)>,
+    /// Keys of which it is known how they are written.
+    pub names: BTreeMap<Position, String>,
 }
 
 impl Heat {
@@ -63,6 +73,7 @@ impl Heat {
     pub fn of(reports: impl IntoIterator<Item = Report>, map: &Map) -> Self {
         let (mut heat, mut hot) = (Self::default(), BTreeMap::new());
         for report in reports.into_iter().map(|report| report.checked(map)) {
+            heat.names.extend(report.named(map.parts().strategy));
             for (start, part) in report.partitions {
                 add_heat(&mut heat.partitions, start, part);
             }
@@ -72,6 +83,7 @@ impl Heat {
                 .for_each(|(at, cost)| *heat.dedicated.entry(at).or_default() += cost);
             report.hot.into_iter().for_each(|(at, cost)| *hot.entry(at).or_default() += cost);
         }
+        heat.names.retain(|at, _| hot.contains_key(at) || heat.dedicated.contains_key(at));
         heat.hot = by_cost(hot);
         heat
     }
@@ -104,6 +116,11 @@ impl Heat {
             let usual = PartitionHeat { cost: density * slice.share(), median };
             self.partitions.entry(slice.start).or_insert(usual);
         }
+    }
+
+    /// Dedicated keys, those that cost most first.
+    pub fn dedicated_by_cost(&self) -> Vec<(Position, f64)> {
+        by_cost(self.dedicated.clone())
     }
 
     /// What everything costs together, in cost units a second.
@@ -141,6 +158,8 @@ pub struct Report {
     pub dedicated: BTreeMap<Position, f64>,
     /// The keys that cost most, in cost units a second, for certain.
     pub hot: Vec<(Position, f64)>,
+    /// How some of those keys are written, the costliest first.
+    pub names: Vec<String>,
     /// How many different keys there were.
     pub distinct: HyperLogLog,
 }
@@ -155,6 +174,8 @@ struct RawReport {
     dedicated: Vec<RawKey>,
     #[serde(default)]
     hot: Vec<RawKey>,
+    #[serde(default)]
+    names: Vec<String>,
     #[serde(default)]
     distinct: HyperLogLog,
 }
@@ -197,6 +218,14 @@ pub enum PeerReportError {
         /// How many may be.
         most: usize,
     },
+    /// A name that is none, or too long.
+    #[error("names[{index}]: has {bytes} bytes, 1 to {NAME_BYTES_MAX} are allowed")]
+    Name {
+        /// Which one.
+        index: usize,
+        /// How long it is.
+        bytes: usize,
+    },
 }
 
 impl TryFrom<RawReport> for Report {
@@ -220,12 +249,22 @@ impl TryFrom<RawReport> for Report {
             let count = raw.partitions.len();
             return Err(PeerReportError::TooMany { field: "partitions", count, most: PARTITIONS_MAX });
         }
+        if raw.names.len() > NAMES_MAX {
+            return Err(PeerReportError::TooMany { field: "names", count: raw.names.len(), most: NAMES_MAX });
+        }
+        let lengths = raw.names.iter().map(String::len).enumerate();
+        if let Some((index, bytes)) =
+            lengths.into_iter().find(|(_, bytes)| !(1..=NAME_BYTES_MAX).contains(bytes))
+        {
+            return Err(PeerReportError::Name { index, bytes });
+        }
         let partition = |one: RawPartition| (one.start, PartitionHeat { cost: one.cost, median: one.median });
         Ok(Self {
             measured: Duration::from_millis(raw.measured_ms),
             partitions: raw.partitions.into_iter().map(partition).collect(),
             dedicated: raw.dedicated.into_iter().map(|one| (one.at, one.cost)).collect(),
             hot: raw.hot.into_iter().map(|one| (one.at, one.cost)).collect(),
+            names: raw.names,
             distinct: raw.distinct,
         })
     }
@@ -241,6 +280,7 @@ impl From<Report> for RawReport {
             partitions: report.partitions.into_iter().map(partition).collect(),
             dedicated: report.dedicated.into_iter().map(key).collect(),
             hot: report.hot.into_iter().map(key).collect(),
+            names: report.names,
             distinct: report.distinct,
         }
     }
@@ -255,8 +295,31 @@ impl Meter {
             bins: BTreeMap::new(),
             dedicated: BTreeMap::new(),
             hot: SpaceSaving::new(HOT_KEYS),
+            names: BTreeMap::new(),
             distinct: HyperLogLog::default(),
         }
+    }
+
+    /// A request for `key` was served, which costs so many units; ignored unless that is above 0 and finite, and if it is no key.
+    pub fn count(&mut self, now: Instant, map: &Map, key: &[u8], cost: f64) {
+        let Ok(at) = map.parts().strategy.position(key) else { return };
+        // Most keys come once in a while; what is written of those that come again is worth its room.
+        let is_hot = self.hot.knows(at) || map.is_dedicated(at);
+        self.add(now, map, at, cost);
+        if is_hot && !self.names.contains_key(&at) {
+            self.remember(map, at, key);
+        }
+    }
+
+    fn remember(&mut self, map: &Map, at: Position, key: &[u8]) {
+        let Some(name) = core::str::from_utf8(key).ok().filter(|name| name.len() <= NAME_BYTES_MAX) else {
+            return;
+        };
+        if self.names.len() >= NAMES_KEPT {
+            let Self { names, hot, .. } = self;
+            names.retain(|at, _| hot.knows(*at) || map.is_dedicated(*at));
+        }
+        self.names.insert(at, name.into());
     }
 
     /// A request for the key at `at` was served, which costs so many units; ignored unless that is above 0 and finite.
@@ -322,11 +385,19 @@ impl Meter {
             (map.slice(index).start == *start && heat.cost > 0.0).then_some((*start, heat))
         });
         let hot = self.hot.top().filter(|(at, _)| !map.is_dedicated(*at));
+        let hot: Vec<(Position, f64)> =
+            hot.map(|(at, count)| (at, (count.cost - count.error) * rate)).collect();
+        let dedicated: BTreeMap<Position, f64> =
+            self.dedicated.iter().map(|(at, cost)| (*at, cost * rate)).collect();
+        let costly =
+            by_cost(hot.iter().copied().chain(dedicated.iter().map(|(at, cost)| (*at, *cost))).collect());
+        let names = costly.iter().filter_map(|(at, _)| self.names.get(at)).take(NAMES_MAX);
         Report {
             measured: now.since(self.begun),
             partitions: partitions.collect(),
-            dedicated: self.dedicated.iter().map(|(at, cost)| (*at, cost * rate)).collect(),
-            hot: hot.map(|(at, count)| (at, (count.cost - count.error) * rate)).collect(),
+            names: names.map(|name| name.to_string()).collect(),
+            dedicated,
+            hot,
             distinct: self.distinct.clone(),
         }
     }
@@ -403,7 +474,19 @@ impl Report {
         other.hot.into_iter().for_each(|(at, cost)| add(hot.entry(at).or_default(), cost));
         self.hot = by_cost(hot);
         self.hot.truncate(HOT_KEYS);
+        other.names.into_iter().for_each(|name| {
+            if !self.names.contains(&name) && self.names.len() < NAMES_MAX {
+                self.names.push(name);
+            }
+        });
         self.distinct.merge(&other.distinct);
+    }
+
+    /// The names with where they belong: nobody can call another's key so.
+    fn named(&self, strategy: Strategy) -> impl Iterator<Item = (Position, String)> {
+        self.names
+            .iter()
+            .filter_map(move |name| Some((strategy.position(name.as_bytes()).ok()?, name.clone())))
     }
 
     /// What may be believed of it: nothing negative, absurd or no number; of partitions and keys that are no longer so, nothing.
@@ -503,6 +586,41 @@ mod tests {
         let median = report.partitions[&Position(0)].median.0;
         assert!(median.abs_diff(3 << 58) < (8 << 60) / BINS as u64, "{median:x}");
         assert!((6.0..8.0).contains(&report.dedicated[&Position(9)]));
+    }
+
+    #[test]
+    fn what_is_hot_is_called_by_its_name_and_by_no_other() {
+        let dedicated = Strategy::Hash.position(b"own").expect("a key");
+        let map = map(&[0, 8], &[dedicated.0]);
+        let mut meter = Meter::new(at(0));
+        let long = "l".repeat(NAME_BYTES_MAX + 1);
+        for second in 0..20 {
+            for (key, cost) in [("loud", 50.0), ("own", 90.0), ("quiet", 1.0), (&*long, 70.0)] {
+                meter.count(at(second), &map, key.as_bytes(), cost);
+            }
+            meter.count(at(second), &map, b"\xff\xfe", 80.0);
+            meter.count(at(second), &map, b"", 80.0);
+            (0..200).for_each(|one| {
+                meter.count(at(second), &map, format!("once-{second}-{one}").as_bytes(), 0.01);
+            });
+        }
+        let report = meter.report(at(20), &map);
+        assert_eq!(report.names[..3], ["own", "loud", "quiet"]);
+        assert!(meter.names.len() <= NAMES_KEPT && report.names.len() <= NAMES_MAX);
+        let liar = Report { names: vec!["nobody".to_owned(), "loud".to_owned()], ..report.clone() };
+        let heat = Heat::of([liar, report], &map);
+        assert!(heat.names.values().all(|name| name != "nobody"));
+        assert_eq!(heat.names[&dedicated], "own");
+        assert_eq!(heat.names[&heat.hot[2].0], "loud", "after the two that have no name");
+        for (names, want) in [
+            (vec![String::new()], "names[0]: has 0 bytes"),
+            (vec![long], "names[0]: has 65 bytes"),
+            (vec!["a".to_owned(); 33], "names: has 33"),
+        ] {
+            let raw = serde_json::json!({ "measured_ms": 1, "partitions": [], "names": names });
+            let error = serde_json::from_value::<Report>(raw).expect_err("is refused").to_string();
+            assert!(error.starts_with(want), "{error}");
+        }
     }
 
     #[test]

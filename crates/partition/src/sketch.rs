@@ -69,6 +69,11 @@ impl SpaceSaving {
         Count { cost, error: cost }
     }
 
+    /// Whether the key at `at` has a room.
+    pub fn knows(&self, at: Position) -> bool {
+        self.counts.contains_key(&at)
+    }
+
     /// The keys with the highest costs, the first first.
     pub fn top(&self) -> impl Iterator<Item = (Position, Count)> {
         self.order.iter().rev().map(|(_, at)| (*at, self.counts[at]))

@@ -481,8 +481,11 @@ pub(super) async fn heat(State(api): State<Arc<Api>>, name: PathText) -> Answer 
     let by_member = |all: &[(NodeId, f64)]| -> Vec<Value> {
         all.iter().map(|(id, cost)| json!({ "host": directory.name(*id), "cost": cost })).collect()
     };
-    let by_key = |name: &str, all: &[(Position, f64)]| -> Vec<Value> {
-        all.iter().map(|(at, cost)| json!({ name: at, "cost": cost })).collect()
+    let partitions: Vec<Value> =
+        seen.partitions.iter().map(|(start, cost)| json!({ "start": start, "cost": cost })).collect();
+    let names: BTreeMap<Position, &String> = seen.names.iter().map(|(at, name)| (*at, name)).collect();
+    let named = |all: &[(Position, f64)]| -> Vec<Value> {
+        all.iter().map(|(at, cost)| json!({ "at": at, "cost": cost, "key": names.get(at) })).collect()
     };
     Ok(Json(json!({
         "map": service,
@@ -493,9 +496,9 @@ pub(super) async fn heat(State(api): State<Arc<Api>>, name: PathText) -> Answer 
         "distinct": seen.distinct,
         "hosts": by_member(&seen.members),
         "absurd": by_member(&seen.absurd),
-        "partitions": by_key("start", &seen.partitions),
-        "dedicated": by_key("at", &seen.dedicated),
-        "hot": by_key("at", &seen.hot),
+        "partitions": partitions,
+        "dedicated": named(&seen.dedicated),
+        "hot": named(&seen.hot),
     })))
 }
 

@@ -107,7 +107,8 @@ fn keys_table(heat: &Value, map: &Value) -> Option<Table> {
     let mut table = Table::new(&["HOTTEST KEYS", "POSITION", "LOAD", "SHARE", "PLACE"]);
     for (one, place) in keys.iter().take(KEYS) {
         let at = text(one, "at");
-        let name = named.get(&at).cloned().unwrap_or_else(|| "-".to_owned());
+        let told = one["key"].as_str().map(|key| format!("{key:?}"));
+        let name = named.get(&at).cloned().or(told).unwrap_or_else(|| "-".to_owned());
         let share = if all > 0.0 { cost(one) / all } else { 0.0 };
         table.row(vec![name, at, words::load(cost(one)), words::share(share), (*place).to_owned()]);
     }

@@ -113,13 +113,14 @@ struct Asker<'a> {
     keys: VecDeque<String>,
     /// How long they are as JSON.
     bytes: usize,
-    is_headed: bool,
+    /// Columns of what was shown so far.
+    widths: Vec<usize>,
     asked: usize,
     failed: usize,
 }
 
 async fn many(which: &Which, keys: &[OsString]) -> Outcome {
-    let mut asker = Asker { which, keys: VecDeque::new(), bytes: 0, is_headed: false, asked: 0, failed: 0 };
+    let mut asker = Asker { which, keys: VecDeque::new(), bytes: 0, widths: Vec::new(), asked: 0, failed: 0 };
     for key in keys {
         if key == "-" {
             asker.read().await?;
@@ -204,9 +205,8 @@ impl Asker<'_> {
         }
         let mut table = Table::new(&["KEY", "OWNER", "ENDPOINTS", "STANDBYS", "TOKEN", "NOTE"]);
         found.iter().for_each(|one| table.row(row(one)));
-        let skipped = usize::from(self.is_headed);
-        self.is_headed = true;
-        let lines = table.lines(may_colour(stdout().is_terminal()));
+        let skipped = usize::from(!self.widths.is_empty());
+        let lines = table.lines_below(&mut self.widths, may_colour(stdout().is_terminal()));
         lines.iter().skip(skipped).for_each(|line| print_line(line));
     }
 }

@@ -41,6 +41,10 @@ fn one_of(starts: &[Position], prefix: &str) -> Result<Position, String> {
         starts.iter().filter(|start| start.to_string().starts_with(&prefix)).copied().collect();
     match found.as_slice() {
         [one] => Ok(*one),
+        [] if starts.is_empty() => {
+            Err("START: it has no partitions yet: it begins a few seconds after a host that runs it is there"
+                .to_owned())
+        }
         [] => Err(format!("START: no partition begins with {prefix}: map show --partitions names all")),
         several => {
             let named: Vec<String> = several.iter().take(NAMED_MAX).map(Position::to_string).collect();
@@ -73,6 +77,7 @@ mod tests {
         );
         let why = found("0").expect_err("there are two");
         assert!(why.contains("0000000000000000, 0a00000000000000: write more digits"), "{why}");
+        assert!(one_of(&[], "0").expect_err("there is none").contains("no partitions yet"));
         assert!(found("f").expect_err("there is none").contains("no partition begins with f"));
     }
 

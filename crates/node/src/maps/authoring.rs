@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringmesh_gossip::message::{MapAnswer, MapAsk};
-use ringmesh_partition::author::{HEAT_WINDOW, REPORT_EVERY, REPORT_LASTS, first_by_rendezvous};
+use ringmesh_partition::author::{HEAT_WINDOW, REPORT_EVERY, REPORT_LASTS, Reported, first_by_rendezvous};
 use ringmesh_partition::difference::Difference;
 use ringmesh_partition::follow::Claim;
 use ringmesh_partition::heat::Report;
@@ -30,6 +30,9 @@ use crate::view::{health_body, services_body};
 
 /// A first map is made when who may serve has been the same for so long: those that start together are in it together.
 const CALM_FOR: core::time::Duration = core::time::Duration::from_secs(3);
+
+/// Of the costliest keys of either kind, so many are called by their names.
+const NAMED_MAX: usize = 64;
 
 /// What an operator may want of the author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,8 +171,9 @@ impl Node {
         };
         let Some(bytes) = bytes else { return };
         let (lines, most) = STEPS_TOLD_MAX;
+        let keys = before.map_or_else(BTreeMap::new, |before| known.author.names(&before));
         let short = |step: &plan::Step| -> String {
-            let mut line = step.told(|id| self.name_of(id));
+            let mut line = step.told(|id| self.name_of(id), |at| keys.get(&at).cloned());
             let end = (0..=most).rev().find(|end| line.is_char_boundary(*end)).unwrap_or_default();
             line.truncate(end);
             line
@@ -274,24 +278,28 @@ impl Node {
         let known = self.maps.known.get(service)?;
         let since = known.author.since()?;
         let map = known.follower.as_ref()?.shared();
-        let reported = known.author.reported(now, &map);
+        let Reported { heat, by_member, absurd, distinct, is_even } = known.author.reported(now, &map);
+        let key = |at: Position| heat.names.get(&at).cloned();
         let proposal = known.author.proposal(&map).map(|plan| ProposalView {
             generation: plan.map.parts().generation,
             churn: plan.churn(),
-            steps: plan.steps.iter().map(|step| step.told(|id| self.name_of(id))).collect(),
+            steps: plan.steps.iter().map(|step| step.told(|id| self.name_of(id), key)).collect(),
         });
-        let partitions = reported.heat.partitions.iter().map(|(start, heat)| (*start, heat.cost));
+        let partitions = heat.partitions.iter().map(|(start, heat)| (*start, heat.cost));
+        let (dedicated, hot) = (heat.dedicated_by_cost(), heat.hot.iter().copied());
+        let named = dedicated.into_iter().take(NAMED_MAX).chain(hot.take(NAMED_MAX));
         Some(AuthorView {
             author: self.id(),
             generation: map.parts().generation,
             since_ms: u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX),
-            is_even: reported.is_even,
-            distinct: reported.distinct,
-            members: reported.by_member.into_iter().collect(),
-            absurd: reported.absurd.into_iter().collect(),
-            partitions: if reported.is_even { Vec::new() } else { partitions.collect() },
-            dedicated: reported.heat.dedicated.into_iter().collect(),
-            hot: reported.heat.hot.into_iter().take(128).collect(),
+            is_even,
+            distinct,
+            members: by_member.into_iter().collect(),
+            absurd: absurd.into_iter().collect(),
+            partitions: if is_even { Vec::new() } else { partitions.collect() },
+            names: named.filter_map(|(at, _)| Some((at, key(at)?))).collect(),
+            dedicated: heat.dedicated.into_iter().collect(),
+            hot: heat.hot.into_iter().take(128).collect(),
             proposal,
         })
     }

@@ -133,6 +133,8 @@ pub struct AuthorView {
     pub dedicated: Vec<(Position, f64)>,
     /// The keys that cost most and are not dedicated.
     pub hot: Vec<(Position, f64)>,
+    /// How some of those keys are written.
+    pub names: Vec<(Position, String)>,
     /// What waits for an operator's approval.
     pub proposal: Option<ProposalView>,
 }
