@@ -30,6 +30,9 @@ pub(crate) fn terminal_width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
+/// One very long cell does not widen all that follow.
+const REMEMBERED_MAX: usize = 64;
+
 /// Rows of equally many cells, the first one the heading.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -83,6 +86,7 @@ impl Table {
             }
             lines.push(line.trim_end().to_owned());
         }
+        widths.iter_mut().for_each(|width| *width = (*width).min(REMEMBERED_MAX));
         lines
     }
 

@@ -115,11 +115,25 @@ struct Missing {
     due: Instant,
 }
 
-#[derive(Debug)]
+/// What was seen, and who brought it first.
+#[derive(Debug, Default)]
 struct Seen {
-    id: StatementId,
-    /// Who brought it first.
-    by: Option<NodeId>,
+    by: BTreeMap<StatementId, Option<NodeId>>,
+    /// The oldest first.
+    order: VecDeque<StatementId>,
+}
+
+impl Seen {
+    /// Adds what was not seen yet, in place of the oldest if there are too many.
+    fn add(&mut self, id: StatementId, by: Option<NodeId>) {
+        if self.order.len() >= SEEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by.remove(&oldest);
+        }
+        self.order.push_back(id);
+        self.by.insert(id, by);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +147,7 @@ struct Link {
 #[derive(Debug, Default)]
 pub struct Plumtree {
     links: BTreeMap<NodeId, Link>,
-    seen: VecDeque<Seen>,
+    seen: Seen,
     /// The latest of them, as they are.
     kept: VecDeque<(StatementId, Kept)>,
     kept_bytes: usize,
@@ -167,11 +181,7 @@ impl Plumtree {
 
     /// Whether a statement was seen already.
     pub fn has_seen(&self, id: StatementId) -> bool {
-        self.find(id).is_some()
-    }
-
-    fn find(&self, id: StatementId) -> Option<&Seen> {
-        self.seen.iter().rev().find(|seen| seen.id == id)
+        self.seen.by.contains_key(&id)
     }
 
     fn find_kept(&self, id: StatementId) -> Option<Kept> {
@@ -185,10 +195,7 @@ impl Plumtree {
         if self.has_seen(id) {
             return false;
         }
-        if self.seen.len() >= SEEN_MAX {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(Seen { id, by });
+        self.seen.add(id, by);
         self.keep(id, kept);
         true
     }
@@ -221,7 +228,7 @@ impl Plumtree {
         // Whoever brought it first must still push to us, or both links would be pruned where news crosses.
         let is_eager = |id: NodeId| self.links.get(&id).is_some_and(|link| link.is_eager);
         let comes_otherwise =
-            repeated.last().and_then(|id| self.find(*id)?.by).is_none_or(|by| by != from && is_eager(by));
+            repeated.last().and_then(|id| *self.seen.by.get(id)?).is_none_or(|by| by != from && is_eager(by));
         let is_pruned = !repeated.is_empty() && repeats >= REPEATS_MAX && comes_otherwise;
         if is_pruned {
             self.stats.prunes += 1;
@@ -435,6 +442,6 @@ mod tests {
         (0..=255).for_each(|number| {
             tree.see(&kept(number), None);
         });
-        assert!(tree.seen.len() <= SEEN_MAX);
+        assert!(tree.seen.order.len() <= SEEN_MAX && tree.seen.by.len() == tree.seen.order.len());
     }
 }

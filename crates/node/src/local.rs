@@ -45,7 +45,8 @@ pub(crate) struct State {
 #[derive(Debug)]
 struct Pending {
     disk: Ticket,
-    command: Ticket,
+    /// Who waits for it, if anybody does.
+    command: Option<Ticket>,
     state: State,
     answer: String,
     /// What is to be taken out of answers, if that is all that changes.
@@ -122,16 +123,6 @@ impl Local {
     /// What counts.
     pub(crate) const fn committed(&self) -> &State {
         &self.committed
-    }
-
-    /// What an operator said about a map at a member that was dropped is said here from now on.
-    pub(crate) fn inherit_map(&mut self, service: ServiceName, told: ToldMap) {
-        for state in self.pending.iter_mut().map(|pending| &mut pending.state).chain([&mut self.committed]) {
-            let known = state.maps.get(&service);
-            if known.is_none_or(|known| known.at < told.at) {
-                state.maps.insert(service.clone(), told.clone());
-            }
-        }
     }
 
     /// The state that the next change starts from.
@@ -272,7 +263,7 @@ impl Node {
             Command::OrderMap(service, order) => return self.on_map_order(now, ticket, &service, order),
         };
         match result {
-            Ok((state, answer)) => self.stage(ticket, state, answer, drained),
+            Ok((state, answer)) => self.stage(Some(ticket), state, answer, drained),
             Err(error) => self.say(ticket, Err(error)),
         }
     }
@@ -356,10 +347,19 @@ impl Node {
     }
 
     /// Sends a change to disk; it counts when the disk has it.
-    fn stage(&mut self, command: Ticket, state: State, answer: String, drained: Option<DrainTarget>) {
+    pub(crate) fn stage(
+        &mut self,
+        command: Option<Ticket>,
+        state: State,
+        answer: String,
+        drained: Option<DrainTarget>,
+    ) {
         if self.local.pending.len() >= PENDING_MAX {
-            let detail = format!("{PENDING_MAX} changes wait for the disk already: try again later");
-            return self.say(command, Err(error(CommandErrorKind::Disk, detail)));
+            if let Some(command) = command {
+                let detail = format!("{PENDING_MAX} changes wait for the disk already: try again later");
+                self.say(command, Err(error(CommandErrorKind::Disk, detail)));
+            }
+            return;
         }
         self.local.tickets += 1;
         let disk = Ticket(self.local.tickets);
@@ -378,7 +378,9 @@ impl Node {
                     self.local.committed = done.state;
                     let name = self.config.name.clone();
                     self.event(now, EventKind::Service, Severity::Info, name, "", "changed", &done.answer);
-                    self.say(done.command, Ok(done.answer));
+                    if let Some(command) = done.command {
+                        self.say(command, Ok(done.answer));
+                    }
                 }
                 self.apply_local(now, &BTreeMap::new());
             }
@@ -419,7 +421,9 @@ impl Node {
                 Ok(format!("{}; a restart of the agent forgets it, for {cause}", lost.answer))
             }
         };
-        self.say(lost.command, result);
+        if let Some(command) = lost.command {
+            self.say(command, result);
+        }
     }
 
     /// Checks and publishes what is registered now.

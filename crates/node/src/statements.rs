@@ -125,6 +125,13 @@ impl Node {
             {
                 return Err(format!("its floor {} is more than a day ahead of this clock", order.floor));
             }
+            if let Body::Map(service, body) = &stored.body
+                && body.told.as_ref().is_some_and(|told| told.at.as_unix_millis() > ahead)
+            {
+                return Err(format!(
+                    "what its operator said of {service} is more than a day ahead of this clock"
+                ));
+            }
             vet_body(
                 owner,
                 &stored.body,

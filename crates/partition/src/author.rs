@@ -19,7 +19,6 @@ use crate::heat::{Heat, Report};
 use crate::map::{Map, ROSTER_MAX};
 use crate::place::Candidate;
 use crate::plan::{self, Order, OrderError, Plan, PlanConfig, PlanError};
-use crate::position::Position;
 use crate::sketch::HyperLogLog;
 
 /// Between two rounds.
@@ -41,8 +40,18 @@ const MEDIAN_OF: usize = 3;
 
 /// Who makes the maps of `service`, if these members are live; nobody if there are none.
 pub fn first_by_rendezvous(service: &ServiceName, live: impl Iterator<Item = NodeId>) -> Option<NodeId> {
+    live.max_by_key(|node| score(service, *node))
+}
+
+/// How many of `live` come before `node`.
+pub fn rank_by_rendezvous(service: &ServiceName, node: NodeId, live: impl Iterator<Item = NodeId>) -> u32 {
+    let own = score(service, node);
+    live.fold(0, |rank, other| rank + u32::from(score(service, other) > own))
+}
+
+fn score(service: &ServiceName, node: NodeId) -> (u64, NodeId) {
     let seed = xxh3_64(service.as_str().as_bytes());
-    live.max_by_key(|node| (xxh3_64_with_seed(node.as_bytes(), seed), *node))
+    (xxh3_64_with_seed(node.as_bytes(), seed), node)
 }
 
 /// What a member was told by reporters, and what it would do.
@@ -123,11 +132,6 @@ impl Author {
             distinct: distinct.estimate(),
             is_even,
         }
-    }
-
-    /// How keys are written that somebody reports to be hot, as far as that is known.
-    pub fn names(&self, map: &Map) -> BTreeMap<Position, String> {
-        Heat::of(self.reports.values().map(|(_, report)| report.clone()), map).names
     }
 
     /// Whether so much was heard that load may be moved.
@@ -214,7 +218,7 @@ mod tests {
     use crate::heat::PartitionHeat;
     use crate::map::tests::node;
     use crate::place::tests::candidates;
-    use crate::position::Strategy;
+    use crate::position::{Position, Strategy};
     use ringmesh_types::map_spec::MapSpec;
 
     fn at(seconds: u64) -> Instant {
@@ -256,6 +260,11 @@ mod tests {
         let nodes: Vec<NodeId> = (0..20).map(node).collect();
         let first = first_by_rendezvous(&limiter(), nodes.iter().copied()).expect("somebody");
         assert_eq!(first_by_rendezvous(&limiter(), nodes.iter().rev().copied()), Some(first));
+        assert_eq!(rank_by_rendezvous(&limiter(), first, nodes.iter().copied()), 0);
+        let mut ranks: Vec<u32> =
+            nodes.iter().map(|node| rank_by_rendezvous(&limiter(), *node, nodes.iter().copied())).collect();
+        ranks.sort_unstable();
+        assert_eq!(ranks, (0..20).collect::<Vec<u32>>());
         let second = first_by_rendezvous(&limiter(), nodes.iter().copied().filter(|node| *node != first));
         assert!(second.is_some_and(|second| second != first));
         assert_eq!(first_by_rendezvous(&limiter(), core::iter::empty()), None);

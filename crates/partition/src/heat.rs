@@ -73,7 +73,7 @@ impl Heat {
     pub fn of(reports: impl IntoIterator<Item = Report>, map: &Map) -> Self {
         let (mut heat, mut hot) = (Self::default(), BTreeMap::new());
         for report in reports.into_iter().map(|report| report.checked(map)) {
-            heat.names.extend(report.named(map.parts().strategy));
+            heat.names.extend(report.named());
             for (start, part) in report.partitions {
                 add_heat(&mut heat.partitions, start, part);
             }
@@ -83,7 +83,16 @@ impl Heat {
                 .for_each(|(at, cost)| *heat.dedicated.entry(at).or_default() += cost);
             report.hot.into_iter().for_each(|(at, cost)| *hot.entry(at).or_default() += cost);
         }
-        heat.names.retain(|at, _| hot.contains_key(at) || heat.dedicated.contains_key(at));
+        match map.parts().strategy {
+            Strategy::Hash => {
+                heat.names.retain(|at, _| hot.contains_key(at) || heat.dedicated.contains_key(at));
+            }
+            // A position is the beginning of its keys, whatever somebody says.
+            Strategy::Name => {
+                let all = hot.keys().chain(heat.dedicated.keys());
+                heat.names = all.map(|at| (*at, beginning(*at))).collect();
+            }
+        }
         heat.hot = by_cost(hot);
         heat
     }
@@ -158,10 +167,10 @@ pub struct Report {
     pub dedicated: BTreeMap<Position, f64>,
     /// The keys that cost most, in cost units a second, for certain.
     pub hot: Vec<(Position, f64)>,
-    /// How some of those keys are written, the costliest first.
-    pub names: Vec<String>,
     /// How many different keys there were.
     pub distinct: HyperLogLog,
+    /// How some of the dedicated and hot keys are written, for people to read.
+    pub names: Vec<String>,
 }
 
 /// A report as it is written.
@@ -175,9 +184,9 @@ struct RawReport {
     #[serde(default)]
     hot: Vec<RawKey>,
     #[serde(default)]
-    names: Vec<String>,
-    #[serde(default)]
     distinct: HyperLogLog,
+    #[serde(default)]
+    names: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -303,18 +312,14 @@ impl Meter {
     /// A request for `key` was served, which costs so many units; ignored unless that is above 0 and finite, and if it is no key.
     pub fn count(&mut self, now: Instant, map: &Map, key: &[u8], cost: f64) {
         let Ok(at) = map.parts().strategy.position(key) else { return };
-        // Most keys come once in a while; what is written of those that come again is worth its room.
-        let is_hot = self.hot.knows(at) || map.is_dedicated(at);
-        self.add(now, map, at, cost);
-        if is_hot && !self.names.contains_key(&at) {
+        let is_hot = self.add(now, map, at, cost);
+        if is_hot && key.len() <= NAME_BYTES_MAX && !self.names.contains_key(&at) {
             self.remember(map, at, key);
         }
     }
 
     fn remember(&mut self, map: &Map, at: Position, key: &[u8]) {
-        let Some(name) = core::str::from_utf8(key).ok().filter(|name| name.len() <= NAME_BYTES_MAX) else {
-            return;
-        };
+        let Ok(name) = core::str::from_utf8(key) else { return };
         if self.names.len() >= NAMES_KEPT {
             let Self { names, hot, .. } = self;
             names.retain(|at, _| hot.knows(*at) || map.is_dedicated(*at));
@@ -322,10 +327,11 @@ impl Meter {
         self.names.insert(at, name.into());
     }
 
-    /// A request for the key at `at` was served, which costs so many units; ignored unless that is above 0 and finite.
-    pub fn add(&mut self, now: Instant, map: &Map, at: Position, cost: f64) {
+    /// A request for the key at `at` was served, which costs so many units; ignored unless that is above 0 and finite. Says whether the
+    /// key is dedicated, or was already among those that cost most.
+    pub fn add(&mut self, now: Instant, map: &Map, at: Position, cost: f64) -> bool {
         let Some(found) = map.lookup_at(at).filter(|_| cost > 0.0 && cost.is_finite()) else {
-            return;
+            return false;
         };
         let cost = cost.min(COST_PER_SECOND_MAX) * self.weight(now);
         self.distinct.add(at);
@@ -334,13 +340,15 @@ impl Meter {
                 if self.dedicated.len() < DEDICATED_MAX || self.dedicated.contains_key(&at) {
                     *self.dedicated.entry(at).or_default() += cost;
                 }
+                true
             }
             Place::Partition(index) => {
                 let slice = map.slice(index);
-                self.hot.add(at, cost);
+                let was_known = self.hot.add(at, cost);
                 if self.bins.len() < PARTITIONS_MAX || self.bins.contains_key(&slice.start) {
                     self.bins.entry(slice.start).or_insert([0.0; BINS])[bin_of(&slice, at)] += cost;
                 }
+                was_known
             }
         }
     }
@@ -425,6 +433,14 @@ impl Meter {
     }
 }
 
+/// How keys at a position begin under [`Strategy::Name`].
+fn beginning(at: Position) -> String {
+    let bytes = at.0.to_be_bytes();
+    let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let more = if length == bytes.len() { "…" } else { "" };
+    format!("{}{more}", String::from_utf8_lossy(&bytes[..length]))
+}
+
 /// How much more a request counts than one that came `after` before it.
 fn growth(after: Duration) -> f64 {
     (after.as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2()
@@ -474,19 +490,20 @@ impl Report {
         other.hot.into_iter().for_each(|(at, cost)| add(hot.entry(at).or_default(), cost));
         self.hot = by_cost(hot);
         self.hot.truncate(HOT_KEYS);
-        other.names.into_iter().for_each(|name| {
-            if !self.names.contains(&name) && self.names.len() < NAMES_MAX {
+        // Both name their costliest first, and each keeps half of the room at least.
+        self.names.truncate(NAMES_MAX - other.names.len().min(NAMES_MAX / 2));
+        for name in other.names {
+            if self.names.len() < NAMES_MAX && !self.names.contains(&name) {
                 self.names.push(name);
             }
-        });
+        }
         self.distinct.merge(&other.distinct);
     }
 
-    /// The names with where they belong: nobody can call another's key so.
-    fn named(&self, strategy: Strategy) -> impl Iterator<Item = (Position, String)> {
-        self.names
-            .iter()
-            .filter_map(move |name| Some((strategy.position(name.as_bytes()).ok()?, name.clone())))
+    /// The names, each with where its hash is: to call another's key so takes a collision.
+    fn named(&self) -> impl Iterator<Item = (Position, String)> {
+        let at = |name: &String| Strategy::Hash.position(name.as_bytes()).ok();
+        self.names.iter().filter_map(move |name| Some((at(name)?, name.clone())))
     }
 
     /// What may be believed of it: nothing negative, absurd or no number; of partitions and keys that are no longer so, nothing.
@@ -577,7 +594,9 @@ mod tests {
         let mut meter = Meter::new(at(0));
         load(&mut meter, &map, 0, 60, map.slice(0), 20);
         for second in 0..60 {
-            (0..60).for_each(|_| meter.add(at(second), &map, Position(3 << 58), 1.0));
+            for _ in 0..60 {
+                meter.add(at(second), &map, Position(3 << 58), 1.0);
+            }
             meter.add(at(second), &map, Position(9), 7.0);
         }
         let report = meter.report(at(60), &map);
@@ -612,6 +631,10 @@ mod tests {
         assert!(heat.names.values().all(|name| name != "nobody"));
         assert_eq!(heat.names[&dedicated], "own");
         assert_eq!(heat.names[&heat.hot[2].0], "loud", "after the two that have no name");
+        let mut sum =
+            Report { names: vec!["x".to_owned(); NAMES_MAX], ..Meter::new(at(0)).report(at(1), &map) };
+        sum.add(Report { names: vec!["y".to_owned()], ..Meter::new(at(0)).report(at(1), &map) });
+        assert_eq!((sum.names.len(), &*sum.names[NAMES_MAX - 1]), (NAMES_MAX, "y"));
         for (names, want) in [
             (vec![String::new()], "names[0]: has 0 bytes"),
             (vec![long], "names[0]: has 65 bytes"),
@@ -621,6 +644,21 @@ mod tests {
             let error = serde_json::from_value::<Report>(raw).expect_err("is refused").to_string();
             assert!(error.starts_with(want), "{error}");
         }
+    }
+
+    #[test]
+    fn by_name_a_hot_place_is_the_beginning_of_its_keys() {
+        let mut parts = map(&[0], &[]).into_parts();
+        parts.strategy = Strategy::Name;
+        let map = Map::new(parts).expect("is a map");
+        let mut meter = Meter::new(at(0));
+        for second in 0..20 {
+            meter.count(at(second), &map, b"+4930123456", 5.0);
+            meter.count(at(second), &map, b"ada", 4.0);
+        }
+        let liar = Report { names: vec!["+4930123-anything".to_owned()], ..meter.report(at(20), &map) };
+        let heat = Heat::of([liar], &map);
+        assert_eq!(heat.hot.iter().map(|(at, _)| &*heat.names[at]).collect::<Vec<_>>(), ["+4930123…", "ada"]);
     }
 
     #[test]

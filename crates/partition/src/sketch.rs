@@ -44,10 +44,10 @@ impl SpaceSaving {
         Self { rooms: rooms.max(1), counts: BTreeMap::new(), order: BTreeSet::new() }
     }
 
-    /// A key at `at` costs so much; ignored unless that is above 0 and finite.
-    pub fn add(&mut self, at: Position, cost: f64) {
+    /// A key at `at` costs so much; ignored unless that is above 0 and finite. Says whether it had a room already.
+    pub fn add(&mut self, at: Position, cost: f64) -> bool {
         if !(cost > 0.0 && cost.is_finite()) {
-            return;
+            return false;
         }
         let known = self.counts.get(&at).copied();
         let before = known.unwrap_or_else(|| self.make_room());
@@ -57,6 +57,7 @@ impl SpaceSaving {
         let count = Count { cost: before.cost + cost, ..before };
         self.counts.insert(at, count);
         self.order.insert((Bits::of(count.cost), at));
+        known.is_some()
     }
 
     /// A newcomer takes the place of the smallest, whose cost may be its own.

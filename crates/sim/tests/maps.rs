@@ -458,6 +458,38 @@ fn a_withdrawal_outlives_the_agent_where_it_was_said_and_whoever_was_away() {
 }
 
 #[test]
+fn what_was_said_where_nobody_is_any_more_is_known_to_those_who_come_later() {
+    for seed in 0..8 {
+        let config = WorldConfig { hosts: 8, ..WorldConfig::default() };
+        let mut world = World::new(seed, &config);
+        (0..8).for_each(|host| world.declare(host, vec![registration(host)]));
+        (0..4).for_each(|host| world.start(host));
+        world.run_for(secs(5));
+        world.command(3, Command::DeclareMap(limiter(), MapSpec { standbys: 2, ..MapSpec::default() }));
+        until_one(&mut world, secs(20));
+        world.crash(3);
+        world.run_for(secs(15));
+        (4..8).for_each(|host| world.start(host));
+        world.run_for(secs(10));
+        until_one(&mut world, secs(20));
+        assert!(
+            map(&mut world, 7).is_some(),
+            "seed {seed}: it is told of a map that was declared before it came"
+        );
+        world.command(0, Command::Forget("node-3".parse().expect("a name")));
+        world.run_for(secs(10));
+        for host in [0, 1, 2, 4, 5, 6, 7] {
+            world.crash(host);
+            world.start(host);
+            world.run_for(secs(5));
+        }
+        world.run_for(secs(20));
+        let spec = world.maps(6).and_then(|maps| Some(maps.by_service.get(&limiter())?.spec.standbys));
+        assert_eq!(spec, Some(2), "seed {seed}: and goes on to be");
+    }
+}
+
+#[test]
 fn an_agent_says_no_more_about_maps_than_others_keep_of_it() {
     let mut world = mesh(9, 3, 2, MapSpec::default());
     world.start_all();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Which;
+use super::names::Names;
 use super::words::{self, print_facts, print_words};
 use crate::Outcome;
 use crate::api::{ask, items, text};
@@ -95,10 +96,7 @@ fn hosts_table(heat: &Value) -> Table {
 
 /// The keys that cost most, whether they are dedicated or not; nothing if none is known.
 fn keys_table(heat: &Value, map: &Value) -> Option<Table> {
-    let named: BTreeMap<String, String> = items(&map["dedicated"])
-        .iter()
-        .filter_map(|one| Some((text(one, "at"), format!("{:?}", one["key"].as_str()?))))
-        .collect();
+    let names = Names::of(map, heat);
     let kinds = [("dedicated", "a partition of its own"), ("hot", "with others")];
     let mut keys: Vec<(&Value, &str)> =
         kinds.iter().flat_map(|(all, place)| items(&heat[all]).iter().map(|one| (one, *place))).collect();
@@ -107,8 +105,7 @@ fn keys_table(heat: &Value, map: &Value) -> Option<Table> {
     let mut table = Table::new(&["HOTTEST KEYS", "POSITION", "LOAD", "SHARE", "PLACE"]);
     for (one, place) in keys.iter().take(KEYS) {
         let at = text(one, "at");
-        let told = one["key"].as_str().map(|key| format!("{key:?}"));
-        let name = named.get(&at).cloned().or(told).unwrap_or_else(|| "-".to_owned());
+        let name = names.get(&at).unwrap_or("-").to_owned();
         let share = if all > 0.0 { cost(one) / all } else { 0.0 };
         table.row(vec![name, at, words::load(cost(one)), words::share(share), (*place).to_owned()]);
     }

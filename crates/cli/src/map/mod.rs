@@ -6,6 +6,7 @@ mod history;
 mod keys;
 mod list;
 mod lookup;
+mod names;
 mod orders;
 mod picture;
 mod plan;

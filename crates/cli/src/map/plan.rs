@@ -42,7 +42,7 @@ pub(super) async fn run(which: &Which) -> Outcome {
         capital(&words::count(steps.len(), "step", "steps")),
         words::share(proposal["churn"].as_f64().unwrap_or(0.0))
     ));
-    steps.iter().for_each(|step| print_words(&format!("  {}", step.as_str().unwrap_or_default())));
+    history::print(which, &history::together(steps)).await;
     print_line(&format!("ringmesh map apply {} carries it out.", which.map));
     Ok(())
 }
@@ -67,7 +67,7 @@ async fn last(which: &Which) -> Outcome {
         None => print_line("Nothing was done since the agent started."),
         Some(last) => {
             print_line("Done last:");
-            history::lines(last).iter().for_each(|line| print_words(line));
+            history::print(which, &history::lines(last)).await;
         }
     }
     Ok(())

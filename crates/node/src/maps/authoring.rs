@@ -171,9 +171,8 @@ impl Node {
         };
         let Some(bytes) = bytes else { return };
         let (lines, most) = STEPS_TOLD_MAX;
-        let keys = before.map_or_else(BTreeMap::new, |before| known.author.names(&before));
         let short = |step: &plan::Step| -> String {
-            let mut line = step.told(|id| self.name_of(id), |at| keys.get(&at).cloned());
+            let mut line = step.told(|id| self.name_of(id));
             let end = (0..=most).rev().find(|end| line.is_char_boundary(*end)).unwrap_or_default();
             line.truncate(end);
             line
@@ -283,7 +282,7 @@ impl Node {
         let proposal = known.author.proposal(&map).map(|plan| ProposalView {
             generation: plan.map.parts().generation,
             churn: plan.churn(),
-            steps: plan.steps.iter().map(|step| step.told(|id| self.name_of(id), key)).collect(),
+            steps: plan.steps.iter().map(|step| step.told(|id| self.name_of(id))).collect(),
         });
         let partitions = heat.partitions.iter().map(|(start, heat)| (*start, heat.cost));
         let (dedicated, hot) = (heat.dedicated_by_cost(), heat.hot.iter().copied());

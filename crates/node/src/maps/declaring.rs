@@ -1,8 +1,9 @@
 //! What is declared about maps on this VM: by the configuration file, and by operators.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 
-use ringmesh_partition::author::first_by_rendezvous;
+use ringmesh_partition::author::rank_by_rendezvous;
 use ringmesh_partition::definition::Definition;
 use ringmesh_types::body::{MapBody, ToldMap};
 use ringmesh_types::document::Topic;
@@ -13,13 +14,17 @@ use ringmesh_types::time::Instant;
 
 use super::authoring::no_map;
 use super::{MAPS_MAX, Maps};
-use crate::io::{Class, CommandError, CommandErrorKind, Output, Persist};
+use crate::io::{Class, CommandError, CommandErrorKind};
 use crate::local::{State, error};
 use crate::machine::Node;
 use crate::members::Member;
 
 /// Services that one agent says something about at most. What was said once stays a document, and others keep 64 of each member.
 pub(super) const WORDS_MAX: usize = 24;
+/// If the one before says nothing for so long, the next one does.
+const SAID_BY_NEXT_AFTER: Duration = Duration::from_secs(2);
+/// What the disk refused is tried again.
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 impl Node {
     /// An operator says how the keys of a service are to be spread, or that what operators said counts no more.
@@ -41,26 +46,26 @@ impl Node {
         } else if !is_known {
             return Err(no_map(&service));
         }
-        let mut state = self.local.latest().clone();
-        let said: BTreeSet<&ServiceName> = self.maps.said.iter().chain(state.maps.keys()).collect();
-        if said.len() >= WORDS_MAX && !said.contains(&service) {
+        if !self.has_room_for(&service) {
             let detail = format!(
                 "operators have said something about {WORDS_MAX} services at this agent, and the mesh keeps no more of one: \
                  say this at another agent"
             );
             return Err(error(CommandErrorKind::Conflict, detail));
         }
+        let mut state = self.local.latest().clone();
         let says = match &spec {
             Some(_) => format!("the map of {service} is declared"),
             None => format!("what operators said about the map of {service} counts no more"),
         };
         // A word later than the last one, wherever that was said, and whatever the clock there was.
         let last = self.maps.definitions.get(&service).into_iter().flat_map(|all| all.values());
-        let last = last.filter_map(|body| body.told.as_ref()).map(|told| told.at).max();
+        let last = last.filter_map(|body| body.told.as_ref()).chain(self.maps.inherited.get(&service));
+        let last = last.map(|told| told.at).max();
         let at = self
             .clock
             .wall(now)
-            .max(last.map_or_else(Default::default, |last| last.after(core::time::Duration::from_millis(1))));
+            .max(last.map_or_else(Default::default, |last| last.after(Duration::from_millis(1))));
         state.maps.insert(service, ToldMap { at, spec });
         Ok((state, says))
     }
@@ -126,32 +131,72 @@ impl Node {
         self.plan_map_told(now, service, Some(spec)).map(|(state, _)| (state, says))
     }
 
-    /// What operators said last at members that were dropped is said by the first of those that serve, a withdrawal too: an older
-    /// word may be kept by somebody who is away.
-    pub(super) fn say_inherited(&mut self) {
-        let Maps { definitions, inherited, .. } = &mut self.maps;
-        inherited.retain(|service, told| {
-            let others = definitions.get(service).into_iter().flat_map(|all| all.values());
-            others.filter_map(|body| body.told.as_ref()).all(|other| other.at < told.at)
-        });
+    /// What operators said last at members that are away or were dropped, and nobody who serves says.
+    fn unsaid(&self) -> Vec<(ServiceName, ToldMap)> {
+        let is_here = |id: &NodeId| self.members.find(*id).is_some_and(Member::is_serving);
+        let Maps { definitions, inherited, .. } = &self.maps;
+        let services: BTreeSet<&ServiceName> = definitions.keys().chain(inherited.keys()).collect();
+        let last = |service: &ServiceName| {
+            let all = definitions.get(service).into_iter().flatten();
+            let told = all.filter_map(|(by, body)| Some((by, body.told.as_ref()?)));
+            let (here, gone): (Vec<_>, Vec<_>) = told.partition(|(by, _)| is_here(by));
+            let own = self.local.latest().maps.get(service);
+            let here = here.iter().map(|(_, told)| told.at).chain(own.map(|told| told.at)).max();
+            let gone = gone.into_iter().map(|(_, told)| told).chain(inherited.get(service));
+            gone.filter(|told| Some(told.at) > here).max_by_key(|told| told.at)
+        };
+        services.into_iter().filter_map(|service| Some((service.clone(), last(service)?.clone()))).collect()
+    }
+
+    /// What is not said any more is said here, a withdrawal too, for an older word may be kept by somebody who is away: at once by the
+    /// first of those that serve, by rendezvous, and by each after it a moment later, for the first may never have heard it.
+    pub(super) fn say_unsaid(&mut self, now: Instant) {
+        let unsaid = self.unsaid();
+        let is_unsaid = |service: &ServiceName| unsaid.iter().any(|(other, _)| other == service);
+        self.maps.unsaid.retain(|service, _| is_unsaid(service));
+        self.maps.inherited.retain(|service, _| is_unsaid(service));
         let me = self.id();
-        let is_first = |service: &ServiceName| {
+        for (service, told) in unsaid {
             let serving = self.members.iter().filter(|member| member.is_serving()).map(Member::id);
-            first_by_rendezvous(service, serving) == Some(me)
-        };
-        let is_mine = |(service, told): &(&ServiceName, &ToldMap)| {
-            is_first(service) && self.local.committed().maps.get(*service).is_none_or(|own| own.at < told.at)
-        };
-        let mine = self.maps.inherited.iter().filter(is_mine);
-        let mine: Vec<(ServiceName, ToldMap)> =
-            mine.map(|(service, told)| (service.clone(), told.clone())).collect();
-        if mine.is_empty() {
-            return;
+            let due =
+                self.maps.unsaid.entry(service.clone()).or_insert_with(|| {
+                    now.after(SAID_BY_NEXT_AFTER * rank_by_rendezvous(&service, me, serving))
+                });
+            if now < *due || !self.may_say(&service, &told) {
+                continue;
+            }
+            self.maps.unsaid.insert(service.clone(), now.after(SAID_AGAIN_AFTER));
+            let mut state = self.local.latest().clone();
+            let answer = match &told.spec {
+                Some(_) => format!(
+                    "the map of {service} is declared here now, as operators did where nobody says it any more"
+                ),
+                None => format!(
+                    "the map of {service} stays withdrawn, as operators said where nobody says it any more"
+                ),
+            };
+            state.maps.insert(service, told);
+            self.stage(None, state, answer, None);
         }
-        mine.into_iter().for_each(|(service, told)| self.local.inherit_map(service, told));
-        let what = Persist::Registrations(self.local.committed().saved());
-        self.outputs.push_back(Output::Persist { ticket: None, what });
-        self.say_maps();
+    }
+
+    /// Whether this agent may say it: others keep so much of one member, and nobody needs what cannot be read.
+    fn may_say(&self, service: &ServiceName, told: &ToldMap) -> bool {
+        self.has_room_for(service) && self.is_readable(told)
+    }
+
+    pub(super) fn is_readable(&self, told: &ToldMap) -> bool {
+        let cluster = &self.config.cluster;
+        told.spec
+            .as_ref()
+            .is_none_or(|spec| Definition::read(spec, |name| NodeId::derive(cluster, name)).is_ok())
+    }
+
+    /// Whether operators may say something about this service here.
+    fn has_room_for(&self, service: &ServiceName) -> bool {
+        let said: BTreeSet<&ServiceName> =
+            self.maps.said.iter().chain(self.local.latest().maps.keys()).collect();
+        said.len() < WORDS_MAX || said.contains(service)
     }
 
     /// Publishes what is declared here now.

@@ -41,6 +41,7 @@ use crate::view::{health_body, services_body};
 
 pub(crate) use asking::MapAsked;
 pub use authoring::MapOrder;
+use declaring::WORDS_MAX;
 use fetching::Chain;
 use layouts::Layout;
 use seeking::Seek;
@@ -93,6 +94,8 @@ pub(crate) struct Maps {
     layouts: BTreeMap<ServiceName, BTreeMap<NodeId, Layout>>,
     /// The last words of operators at members that were dropped, as long as nobody who is left says them.
     inherited: BTreeMap<ServiceName, ToldMap>,
+    /// About what nobody who serves says the last word, and when this agent will.
+    unsaid: BTreeMap<ServiceName, Instant>,
     /// What this agent itself has said something about.
     said: BTreeSet<ServiceName>,
     known: BTreeMap<ServiceName, Known>,
@@ -110,6 +113,11 @@ pub(crate) struct Maps {
 impl Maps {
     pub(crate) fn new(restored: Vec<(ServiceName, Map)>) -> Self {
         Self { restored: restored.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Whether nothing was ever said about any map.
+    fn is_idle(&self) -> bool {
+        self.definitions.is_empty() && self.inherited.is_empty()
     }
 
     /// What whoever only looks keys up needs.
@@ -168,6 +176,7 @@ impl Node {
         let all = self.maps.definitions.entry(service.clone()).or_default();
         all.insert(owner, body.clone());
         self.redefine(now);
+        self.maps_soon(now);
     }
 
     /// Works out which maps there are now, and what each should be like: of too many those that were declared first.
@@ -213,8 +222,15 @@ impl Node {
     /// A map should be so.
     fn define(&mut self, now: Instant, service: &ServiceName, told: Option<WallTime>, wanted: Wanted) {
         let Wanted { definition, spec, by, differs } = wanted;
-        if self.maps.known.get(service).is_some_and(|known| known.spec == spec && known.declared_by == by) {
-            return;
+        if let Some(known) = self.maps.known.get_mut(service).filter(|known| known.spec == spec) {
+            if known.declared_by == by {
+                return;
+            }
+            // Who says what somebody said says nothing new.
+            if told.is_some() && known.told == told {
+                known.declared_by = by;
+                return self.maps_changed();
+            }
         }
         let name = self.name_of(by);
         let mut cause = match told {
@@ -264,15 +280,19 @@ impl Node {
         self.maps.layouts.values_mut().for_each(|all| {
             all.remove(&owner);
         });
-        let Maps { definitions, inherited, .. } = &mut self.maps;
-        for (service, all) in definitions {
-            let Some(told) = all.remove(&owner).and_then(|body| body.told) else { continue };
-            if inherited.get(service).is_none_or(|other| other.at < told.at) {
-                inherited.insert(service.clone(), told);
+        let all = self.maps.definitions.iter_mut();
+        let mut told: Vec<(ServiceName, ToldMap)> =
+            all.filter_map(|(service, all)| Some((service.clone(), all.remove(&owner)?.told?))).collect();
+        told.retain(|(_, told)| self.is_readable(told));
+        for (service, told) in told {
+            let inherited = &mut self.maps.inherited;
+            let has_room = inherited.len() < WORDS_MAX || inherited.contains_key(&service);
+            if has_room && inherited.get(&service).is_none_or(|other| other.at < told.at) {
+                inherited.insert(service, told);
             }
         }
-        self.say_inherited();
         self.redefine(now);
+        self.maps_soon(now);
     }
 
     /// This node stood still: others may have gone on without it, so they are asked before anything is planned or done.
@@ -285,8 +305,7 @@ impl Node {
 
     /// A member came, went, or runs something else: maps may have to follow.
     pub(crate) fn note_servers_changed(&mut self, now: Instant, id: NodeId) {
-        self.say_inherited();
-        if self.maps.known.is_empty() {
+        if self.maps.is_idle() {
             return;
         }
         self.maps.is_dirty = true;
@@ -317,7 +336,7 @@ impl Node {
             return;
         }
         self.maps.next = None;
-        if self.maps.known.is_empty() {
+        if self.maps.is_idle() {
             return;
         }
         let at = now.after(TICK);
@@ -330,6 +349,7 @@ impl Node {
             }
             members.find(*id).is_some() && now.since(*at) < LOST_REMEMBERED
         });
+        self.say_unsaid(now);
         let is_dirty = core::mem::take(&mut self.maps.is_dirty);
         if is_dirty {
             self.look_again(now);

@@ -85,9 +85,8 @@ pub enum What {
 }
 
 impl Step {
-    /// In words, with members as `name` calls them, and keys as `key` does if it knows them.
-    pub fn told(&self, name: impl Fn(NodeId) -> String, key: impl Fn(Position) -> Option<String>) -> String {
-        let key = |at: &Position| key(*at).map_or_else(|| at.to_string(), |key| format!("{key:?} at {at}"));
+    /// In words, with members as `name` calls them.
+    pub fn told(&self, name: impl Fn(NodeId) -> String) -> String {
         let what = match &self.what {
             What::Join(node) => format!("join {}", name(*node)),
             What::Leave(node) => format!("leave {}", name(*node)),
@@ -96,9 +95,9 @@ impl Step {
             What::Merge { start, into } => format!("merge {start} into {into}"),
             What::Move { start, from, to } => format!("move {start}: {} to {}", name(*from), name(*to)),
             What::Split { start, at } => format!("split {start} at {at}"),
-            What::Dedicate { at, to } => format!("dedicate {} to {}", key(at), name(*to)),
-            What::Return { at } => format!("return {}", key(at)),
-            What::Spread { at, owners } => format!("spread {} over {owners}", key(at)),
+            What::Dedicate { at, to } => format!("dedicate {at} to {}", name(*to)),
+            What::Return { at } => format!("return {at}"),
+            What::Spread { at, owners } => format!("spread {at} over {owners}"),
         };
         format!("{what}: {}", self.why.told(name))
     }
@@ -153,6 +152,6 @@ impl From<String> for Why {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told(|node| node.to_string(), |_| None))
+        f.write_str(&self.told(|node| node.to_string()))
     }
 }

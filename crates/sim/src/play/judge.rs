@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringmesh_partition::map::Map;
+use ringmesh_partition::map::{Map, Seats};
+use ringmesh_types::ids::NodeId;
 use ringmesh_types::name::ServiceName;
 use ringmesh_types::service::HealthState;
 use ringmesh_types::snapshot::InstanceView;
@@ -270,8 +271,7 @@ fn lacks_newer(stage: &Stage) -> Option<(usize, usize)> {
     })
 }
 
-/// Where the documents of two hosts differ.
-/// Which of those that are well follow different maps, or none although somebody could own keys.
+/// Which of those that are well follow different maps, none although somebody could own keys, or one that gives keys to who is lost.
 pub(crate) fn map_difference(stage: &mut Stage) -> Option<String> {
     let hosts: Vec<usize> =
         (0..stage.hosts()).filter(|host| stage.is_well(*host) && !stage.conditions[*host].is_newer).collect();
@@ -304,8 +304,16 @@ pub(crate) fn map_difference(stage: &mut Stage) -> Option<String> {
             one.member.state.is_serving() && !one.is_draining && !fails
         };
         let instances = snapshot.services.get(&service).map(|view| &view.instances);
-        if map.is_none() && instances.is_some_and(|all| all.iter().any(could)) {
-            return Some(format!("nobody has a map of {service}"));
+        if !instances.is_some_and(|all| all.iter().any(could)) {
+            continue;
+        }
+        let Some(map) = map else { return Some(format!("nobody has a map of {service}")) };
+        let parts = map.parts();
+        let of_keys = parts.dedicated.iter().flat_map(|key| key.owners.iter().copied());
+        let mut owners = parts.seats.iter().map(Seats::owner).chain(of_keys).map(|seat| map.host(seat).node);
+        let is_lost = |id: &NodeId| !snapshot.member(*id).is_some_and(|member| member.state.is_serving());
+        if let Some(lost) = owners.find(is_lost) {
+            return Some(format!("the map of {service} gives keys to {lost}, who is lost"));
         }
     }
     None

@@ -40,6 +40,8 @@ pub struct SwarmOutcome {
 const TICK: Duration = Duration::from_millis(20);
 /// A healed core agrees within this time: a Down member is tried every 2 to 5 s, each at least once a minute.
 const HEALED_WITHIN: Duration = Duration::from_secs(120);
+/// Where members, documents and answers agree, maps do within this time.
+const MAPS_WITHIN: Duration = Duration::from_secs(20);
 /// What was said before the heal may still take effect for so long: a suspicion runs for 6 s and is looked at for 3 s.
 const AFTERMATH: Duration = Duration::from_secs(10);
 /// And stays so for this long.
@@ -65,6 +67,7 @@ pub fn swarm(seed: u64) -> SwarmOutcome {
         ("messages_count", (sum.datagrams + sum.messages) as f64),
         ("false_positives_count", watch.false_positives as f64),
         ("agreed_after_s", safety.agreed_after_s),
+        ("maps_alone_differed_s", safety.maps_differed.as_secs_f64()),
     ]);
     SwarmOutcome {
         seed,
@@ -87,7 +90,7 @@ fn run(stage: &mut Stage, watch: &mut Watch, safety: &mut Safety, length: Durati
     let mut pending = Some(String::new());
     while pending.is_some() {
         tick(stage, watch, safety)?;
-        pending = what_is_missing(stage, watch);
+        pending = what_is_missing(stage, watch, safety)?;
         if pending.is_none() && safety.agreed_after_s.is_nan() {
             safety.agreed_after_s = stage.now().since(healed).as_secs_f64();
         }
@@ -121,12 +124,19 @@ fn heal_core(stage: &mut Stage) {
     }
 }
 
-/// What a healed core still lacks.
-fn what_is_missing(stage: &mut Stage, watch: &Watch) -> Option<String> {
-    judge::disagreement(stage, watch)
+/// What a healed core still lacks. That may not be one map alone for long.
+fn what_is_missing(stage: &mut Stage, watch: &Watch, safety: &mut Safety) -> Result<Option<String>, String> {
+    let others = judge::disagreement(stage, watch)
         .or_else(|| judge::document_difference(stage))
-        .or_else(|| watch.wrong_answer(stage))
-        .or_else(|| judge::map_difference(stage))
+        .or_else(|| watch.wrong_answer(stage));
+    let maps = if others.is_none() { judge::map_difference(stage) } else { None };
+    safety.note_maps(stage.now(), maps.is_some());
+    match maps {
+        Some(says) if safety.maps_differed > MAPS_WITHIN => {
+            Err(format!("{} s after all else agrees {says}", MAPS_WITHIN.as_secs()))
+        }
+        maps => Ok(others.or(maps)),
+    }
 }
 
 /// What agrees goes on to agree, and says little.

@@ -1,5 +1,6 @@
 //! What may never happen, whatever the network, the disks and the clocks do.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use ringmesh_dns::selection::{Filter, candidates};
@@ -23,6 +24,10 @@ const MESSAGES_MAX: (u64, u64) = (200, 100);
 pub(crate) struct Safety {
     /// When the healed core agreed.
     pub(crate) agreed_after_s: f64,
+    /// Since when nothing but maps differs.
+    maps_differ_since: Option<Instant>,
+    /// For how long that was so at most.
+    pub(crate) maps_differed: Duration,
     issued: BTreeMap<Key, (Version, u64)>,
     held: Vec<BTreeMap<Key, Version>>,
     seen: Vec<BTreeMap<NodeId, (Identity, MemberState)>>,
@@ -38,6 +43,8 @@ impl Safety {
         let hosts = stage.hosts();
         Self {
             agreed_after_s: f64::NAN,
+            maps_differ_since: None,
+            maps_differed: Duration::ZERO,
             issued: BTreeMap::new(),
             held: vec![BTreeMap::new(); hosts],
             seen: vec![BTreeMap::new(); hosts],
@@ -87,6 +94,15 @@ impl Safety {
             return Err(format!("node-{host} starts with epoch {epoch}, it had {last} before"));
         }
         Ok(())
+    }
+
+    /// Whether nothing but maps differs now.
+    pub(crate) fn note_maps(&mut self, now: Instant, differ: bool) {
+        let since = self.maps_differ_since.take().filter(|_| differ);
+        if differ {
+            let since = *self.maps_differ_since.insert(since.unwrap_or(now));
+            self.maps_differed = self.maps_differed.max(now.since(since));
+        }
     }
 
     /// Nobody goes back to a lower map, and no key is without somebody to ask while a host is there.

@@ -6,6 +6,7 @@
 mod converged;
 mod host;
 mod library;
+mod queue;
 mod wire;
 
 use core::net::SocketAddr;
@@ -19,7 +20,6 @@ use ringmesh_gossip::admission::Gate;
 use ringmesh_gossip::membership::ProbeConfig;
 use ringmesh_gossip::parts::Parts;
 use ringmesh_gossip::suspicion::SuspicionConfig;
-use ringmesh_gossip::timers::Timers;
 use ringmesh_health::monitor::{Outcome, ProbeId};
 use ringmesh_node::io::{Command, CommandError, Input, OnConflict, Said, Source, Ticket};
 use ringmesh_node::maps::MapsView;
@@ -39,6 +39,7 @@ use xxhash_rust::xxh3::Xxh3;
 use host::{Disk, Host, Running, Slow};
 pub use host::{Endpoint, address_of, host_of};
 use library::Library;
+use queue::Queue;
 use wire::Message;
 
 use crate::link::{HostSet, LinkConfig, Links};
@@ -137,7 +138,7 @@ pub struct Traffic {
 /// Hosts, links and virtual time.
 pub struct World {
     now: Instant,
-    queue: Timers<Due>,
+    queue: Queue,
     hosts: Vec<Host>,
     /// The links; cut and mend them as the story goes.
     pub links: Links,
@@ -162,7 +163,7 @@ impl World {
     pub fn new(seed: u64, config: &WorldConfig) -> Self {
         Self {
             now: Instant::START,
-            queue: Timers::default(),
+            queue: Queue::default(),
             hosts: (0..config.hosts).map(|host| Host::new(host, config)).collect(),
             links: Links::new(config.link.clone(), config.zones),
             library: Library::default(),
