@@ -15,7 +15,7 @@ use ringmesh_sim::seal::SimSealer;
 use ringmesh_sim::world::{World, WorldConfig};
 use ringmesh_types::body::LayoutBody;
 use ringmesh_types::document::{Document, Key, Topic};
-use ringmesh_types::event::EventKind;
+use ringmesh_types::event::{Event, EventKind};
 use ringmesh_types::ids::{NodeId, Version};
 use ringmesh_types::map_spec::{MapSpec, Pin};
 use ringmesh_types::name::ServiceName;
@@ -224,6 +224,32 @@ fn two_sides_of_a_split_plan_and_have_one_map_within_ten_seconds_of_being_healed
         until_one(&mut world, secs(5));
         let owned = owned(&map(&mut world, 5).expect("followed"));
         assert_eq!(owned.len(), 12, "seed {seed}: everybody owns something again");
+    }
+}
+
+#[test]
+fn who_was_away_asks_for_the_steps_that_it_missed() {
+    for seed in 0..5 {
+        let mut world = mesh(seed, 6, 4, MapSpec::default());
+        world.start_all();
+        until_one(&mut world, secs(20));
+        world.split(&[5]);
+        for index in 1..5 {
+            world.run_for(secs(2));
+            let start = map(&mut world, 0).expect("followed").parts().starts[index];
+            world.command(0, Command::OrderMap(limiter(), MapOrder::Merge { start }));
+        }
+        world.run_for(secs(20));
+        let behind = |world: &mut World| {
+            let generation = |map: Option<Arc<Map>>| map.expect("followed").parts().generation;
+            generation(map(world, 0)) - generation(map(world, 5))
+        };
+        assert!(behind(&mut world) >= 2, "seed {seed}");
+        world.links.mend();
+        until_one(&mut world, secs(15));
+        let adopted =
+            |(_, host, event): &&(_, usize, Event)| *host == 5 && event.cause.contains("could not be had");
+        assert_eq!(world.events.iter().filter(adopted).count(), 0, "seed {seed}: it checks every step");
     }
 }
 

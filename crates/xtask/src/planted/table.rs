@@ -469,13 +469,6 @@ pub(super) const TABLE: &[Mutation] = &[
         replace: "let is_over = self.bad >= self.spec.fall * 5;",
     },
     Mutation {
-        name: "map-never-fetched",
-        breaks: "Maps that a member missed are not asked for.",
-        file: "crates/node/src/maps/fetching.rs",
-        find: "let is_asked = !is_long",
-        replace: "let is_asked = is_long && !is_long",
-    },
-    Mutation {
         name: "map-never-compared",
         breaks: "Nobody asks what others follow.",
         file: "crates/node/src/maps/seeking.rs",
