@@ -1,7 +1,8 @@
 //! Which generation a reader goes by: whose it takes, which it keeps unused, and who was the owner before.
 //!
 //! A map is taken if it comes right after one that is held, its author is in that one's roster, and it moves no more of the space
-//! than a round may, but for what members had that are Down. So nobody gets far ahead at once, whatever generation it claims. After
+//! than a round may, but for what members had that are Down. So nobody gets far ahead at once, whatever generation it claims. An
+//! author whose map, or another's higher one, most members do not follow goes on from what they follow, above both. After
 //! a split of the network two maps come after one: the higher (generation, author) wins, on every reader alike.
 //!
 //! Invariant: what is answered never comes from a map that was not taken. Not decided here: how maps travel, and who is Down.
@@ -20,6 +21,8 @@ use crate::slice::Slice;
 
 /// What a round may move: what planners keep within, and a little for a reader that holds somebody Down later than they.
 pub const CHURN_ROUND_MAX: f64 = 0.10;
+/// Generations that one step may go ahead: one, or more for an author that outbids one that most members do not follow.
+pub const OUTBID_MAX: u64 = 16;
 /// Keys that may become dedicated, or be dedicated no more, in a round.
 pub const DEDICATED_ROUND_MAX: usize = 64;
 /// How long the owner before is named, so that its state can be fetched from it.
@@ -87,7 +90,7 @@ pub enum PeerClaimError {
     /// It is about other keys.
     #[error("it is a map of another service, or lays keys out in another way")]
     Service,
-    /// It skips generations, or is none after its own predecessor.
+    /// It skips too many generations, or is none after its own predecessor.
     #[error("it calls itself generation {claimed}, and the one before it is {before}")]
     Generation {
         /// What it says.
@@ -205,6 +208,16 @@ impl Follower {
     pub fn find(&self, digest: &[u8; 32]) -> Option<&Map> {
         let mut all = core::iter::once(&self.present).chain(&self.held);
         all.find(|held| held.digest == *digest).map(|held| &*held.map)
+    }
+
+    /// The same keys at the same hosts, by `author`, in a generation above that of `over`, right after the map with this digest; nothing
+    /// if that is not held, or too far behind.
+    pub fn outbid(&self, base: &[u8; 32], over: Token, author: NodeId) -> Option<Map> {
+        let base = self.find(base)?;
+        let generation = over.generation.checked_add(1)?;
+        let ahead = generation.checked_sub(base.parts().generation)?;
+        let parts = Parts { generation, author, previous: base.digest(), ..base.parts().clone() };
+        (1..=OUTBID_MAX).contains(&ahead).then(|| Map::new(parts).expect("only its head differs"))
     }
 
     /// The member that owned a position before, as long as it may still have something to hand over.
@@ -340,7 +353,7 @@ fn check(
     if (&old.service, old.strategy) != (&new.service, new.strategy) {
         return Err(PeerClaimError::Service);
     }
-    if old.generation.checked_add(1) != Some(new.generation) {
+    if new.generation <= old.generation || new.generation - old.generation > OUTBID_MAX {
         return Err(PeerClaimError::Generation { claimed: new.generation, before: old.generation });
     }
     // If all of them are gone somebody else has to go on.

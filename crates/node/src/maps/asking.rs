@@ -84,13 +84,17 @@ impl Node {
             (MapAsked::Find(digest), Ok((from, _))) => self.on_found(now, service, digest, from, None),
             (MapAsked::Find(_), Err(_)) => self.fetch_on(now, service),
             (MapAsked::Heat | MapAsked::Digest, Ok((from, MapAnswer::Digest(Some(digest))))) => {
-                let known = self.maps.known.get(service);
-                let lacks = known.is_some_and(|known| {
-                    let follower = known.follower.as_ref();
-                    known.chain.is_none() && follower.is_some_and(|follower| follower.find(&digest).is_none())
-                });
-                if lacks {
+                let me = self.id();
+                let Some(known) = self.maps.known.get_mut(service).filter(|known| known.chain.is_none())
+                else {
+                    return;
+                };
+                let Some(follower) = &known.follower else { return };
+                if follower.find(&digest).is_none() {
                     self.fetch(now, service, Vec::new(), digest, Some(from));
+                } else if digest != *follower.digest() && known.elected == Some(me) {
+                    // It may be late; whether most are, others say.
+                    self.begin_anew(service);
                 }
             }
             (MapAsked::Heat | MapAsked::Digest, _) => {}

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ringmesh_gossip::message::{MapAnswer, MapAsk};
 use ringmesh_partition::author::{HEAT_WINDOW, REPORT_EVERY, REPORT_LASTS, Reported, first_by_rendezvous};
 use ringmesh_partition::difference::Difference;
-use ringmesh_partition::follow::Claim;
+use ringmesh_partition::follow::{Claim, Token};
 use ringmesh_partition::heat::Report;
 use ringmesh_partition::map::{Map, Parts};
 use ringmesh_partition::place::Candidate;
-use ringmesh_partition::plan::{self, Order, Plan};
+use ringmesh_partition::plan::{self, Order, Plan, Step, What};
 use ringmesh_partition::position::Position;
 use ringmesh_types::body::{LayoutBody, STEPS_TOLD_MAX};
 use ringmesh_types::event::Severity;
@@ -31,6 +31,8 @@ use crate::view::{health_body, services_body};
 /// A first map is made when who may serve has been the same for so long: those that start together are in it together.
 const CALM_FOR: core::time::Duration = core::time::Duration::from_secs(3);
 
+/// So long after a generation its author asks whether it is followed.
+const COMPARED_AFTER: core::time::Duration = core::time::Duration::from_secs(8);
 /// Of the costliest keys of either kind, so many are called by their names.
 const NAMED_MAX: usize = 64;
 
@@ -118,6 +120,10 @@ impl Node {
             return;
         }
         let is_round = known.author.take_round(now);
+        if let Some(plan) = self.outbidding(now, service) {
+            return self.publish_map(now, service, plan);
+        }
+        let Some(known) = self.maps.known.get(service) else { return };
         if known.follower.is_some() && !is_round && !is_dirty {
             return;
         }
@@ -161,17 +167,37 @@ impl Node {
         Ok(Some(Plan { map, steps: Vec::new() }))
     }
 
+    /// What most members do not follow, another's or this node's own, is outbid: the map that they follow goes on above it.
+    fn outbidding(&mut self, now: Instant, service: &ServiceName) -> Option<Plan> {
+        let me = self.id();
+        let known = self.maps.known.get_mut(service)?;
+        let follower = known.follower.as_ref()?;
+        let ours = Token::of(follower.map());
+        let left = known.seek.left.take().filter(|_| now.since(follower.taken()) >= COMPARED_AFTER);
+        let refused = self.maps.layouts.get(service).into_iter().flat_map(|all| all.values());
+        let refused = refused.filter_map(|layout| layout.refused()).filter(|token| *token > ours).max();
+        let (base, over) = match (left, refused) {
+            (Some(base), _) => (base, ours),
+            (None, Some(refused)) => (*follower.digest(), refused),
+            (None, None) => return None,
+        };
+        let map = follower.outbid(&base, over, me)?;
+        let step = Step { what: What::Outbid(over), churn: 0.0, why: "most members do not follow it".into() };
+        Some(Plan { map, steps: vec![step] })
+    }
+
     /// Tells everybody about a map of this node's own, and follows it.
     fn publish_map(&mut self, now: Instant, service: &ServiceName, plan: Plan) {
         let Some(known) = self.maps.known.get(service) else { return };
-        let before = known.follower.as_ref().map(|follower| follower.shared());
-        let bytes = match &before {
+        let follower = known.follower.as_ref();
+        let before = follower.and_then(|follower| follower.find(&plan.map.parts().previous));
+        let bytes = match before {
             Some(before) => Difference::between(before, &plan.map).map(|step| step.to_bytes()),
             None => Some(plan.map.to_bytes()),
         };
         let Some(bytes) = bytes else { return };
         let (lines, most) = STEPS_TOLD_MAX;
-        let short = |step: &plan::Step| -> String {
+        let short = |step: &Step| -> String {
             let mut line = step.told(|id| self.name_of(id));
             let end = (0..=most).rev().find(|end| line.is_char_boundary(*end)).unwrap_or_default();
             line.truncate(end);
@@ -191,7 +217,11 @@ impl Node {
             steps: body.steps.clone(),
             steps_count: body.steps_count,
         };
-        if self.offer(now, service, plan.map, Some(told)) == Some(Claim::Taken) {
+        let claim = self.offer(now, service, plan.map, Some(told));
+        if matches!(claim, Some(Claim::Taken | Claim::TakenInstead { .. })) {
+            if let Some(known) = self.maps.known.get_mut(service) {
+                known.seek.compare_by(now.after(COMPARED_AFTER));
+            }
             self.tell_layout(service, &body);
             self.save_maps();
         }

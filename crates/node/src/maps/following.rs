@@ -95,6 +95,12 @@ impl Node {
         self.maps.is_unsaved = true;
         self.maps_changed();
         self.elect(now, service);
+        let me = self.id();
+        // Whoever has to go on from another's map looks at once what that one did not see.
+        if token.author != me && self.maps.known.get(service).is_some_and(|known| known.elected == Some(me)) {
+            self.maps.is_dirty = true;
+            self.maps_soon(now);
+        }
         let to = format!("generation {}", token.generation);
         self.map_event(now, severity, service, "", to, cause);
     }

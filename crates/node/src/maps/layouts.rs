@@ -31,6 +31,8 @@ pub(super) struct Layout {
     wait: Duration,
     /// Whether it was said that it is not followed.
     is_refused: bool,
+    /// Whether its author may be honest all the same: it saw somebody lost whom nobody else did.
+    is_honest: bool,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,11 @@ impl Layout {
 
     fn token(&self) -> Token {
         Token { generation: self.parts().generation, author: self.parts().author }
+    }
+
+    /// Which generation it is, if it is not followed although it may be honest.
+    pub(super) fn refused(&self) -> Option<Token> {
+        (self.is_refused && self.is_honest).then(|| self.token())
     }
 
     fn put_off(&mut self, now: Instant) {
@@ -86,7 +93,8 @@ impl Node {
             steps: body.steps.clone(),
             steps_count: body.steps_count,
         };
-        let mut layout = Layout { told, what, came: now, again: now, wait: AGAIN.0, is_refused: false };
+        let mut layout =
+            Layout { told, what, came: now, again: now, wait: AGAIN.0, is_refused: false, is_honest: false };
         layout.told.generation = layout.parts().generation;
         let parts = layout.parts();
         if parts.author != owner || parts.service != *service {
@@ -173,6 +181,7 @@ impl Node {
             return;
         }
         layout.is_refused = true;
+        layout.is_honest = may_be_right;
         let generation = layout.token().generation;
         let reason = format!("generation {generation} of the map of {service} is not followed: {error}");
         let cause = format!("{} made it: {error}", self.name_of(owner));

@@ -342,13 +342,19 @@ impl Node {
         let at = now.after(TICK);
         self.maps.next = Some(at);
         self.timers.arm(at, Timer::Maps(at));
-        let Self { maps, members, .. } = self;
+        let Self { maps, members, rng, .. } = self;
+        let mut is_back = false;
         maps.lost.retain(|id, at| {
             if !members.find(*id).is_some_and(Member::is_serving) {
                 *at = now;
+            } else if now.since(*at) <= TICK {
+                is_back = true;
             }
             members.find(*id).is_some() && now.since(*at) < LOST_REMEMBERED
         });
+        if is_back {
+            maps.known.values_mut().for_each(|known| known.seek.compare_soon(now, rng));
+        }
         self.say_unsaid(now);
         let is_dirty = core::mem::take(&mut self.maps.is_dirty);
         if is_dirty {

@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use rand::RngExt as _;
+use rand::{Rng, RngExt as _};
 use ringmesh_gossip::message::MapAsk;
 use ringmesh_partition::follow::{Claim, Follower, Token};
 use ringmesh_partition::map::Map;
@@ -24,6 +24,8 @@ pub(super) const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// Between two comparisons with a random member.
 const COMPARED_MS: core::ops::Range<u64> = 15_000..45_000;
+/// When somebody is back a part of the mesh may be, with another map: so often that is done so soon.
+const COMPARED_SOON: (u8, core::ops::Range<u64>) = (4, 500..2_500);
 
 /// The search for a map to begin with.
 #[derive(Debug, Default)]
@@ -40,6 +42,10 @@ pub(super) struct Seek {
     is_done: bool,
     /// When a member is asked next whether it follows the same.
     compare: Instant,
+    /// How often that is done soon.
+    compares_soon: u8,
+    /// What most members follow although this node is the author of a higher one.
+    pub(super) left: Option<[u8; 32]>,
 }
 
 impl Seek {
@@ -51,6 +57,17 @@ impl Seek {
     /// Whether others were asked what they follow since this node started, or stood still.
     pub(super) fn is_done(&self) -> bool {
         self.is_done
+    }
+
+    /// Members are asked soon whether they follow the same, for somebody is back.
+    pub(super) fn compare_soon(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.compares_soon = COMPARED_SOON.0;
+        self.compare_by(now.after(Duration::from_millis(rng.random_range(COMPARED_SOON.1))));
+    }
+
+    /// A member is asked whether it follows the same at that moment, if not before.
+    pub(super) fn compare_by(&mut self, at: Instant) {
+        self.compare = self.compare.min(at);
     }
 
     /// They have to be asked again.
@@ -90,7 +107,9 @@ impl Node {
             return;
         }
         if !is_wanted && known.chain.is_none() && now >= known.seek.compare {
-            known.seek.compare = now.after(Duration::from_millis(self.rng.random_range(COMPARED_MS)));
+            let wait = if known.seek.compares_soon > 0 { COMPARED_SOON.1 } else { COMPARED_MS };
+            known.seek.compares_soon = known.seek.compares_soon.saturating_sub(1);
+            known.seek.compare = now.after(Duration::from_millis(self.rng.random_range(wait)));
             if let Some(target) = self.members.some(&mut self.rng, 1, &[]).first() {
                 self.ask_map(*target, service, MapAsked::Digest, MapAsk::Digest);
             }
@@ -159,6 +178,15 @@ impl Node {
             |map: &Map| follower.find(&map.digest()).is_none() && Token::of(map) >= Token::of(follower.map());
         if votes >= 2 && is_news(map) {
             return self.adopt(now, service, map.clone());
+        }
+        let is_below =
+            |map: &Map| follower.find(&map.digest()).is_some() && Token::of(map) < Token::of(follower.map());
+        if votes >= 2 && is_below(map) {
+            let digest = map.digest();
+            if let Some(known) = self.maps.known.get_mut(service) {
+                known.seek.left = Some(digest);
+            }
+            return;
         }
         // Few see it so: each is judged by itself.
         let others: Vec<Map> = answers.iter().flatten().filter(|map| is_news(map)).cloned().collect();

@@ -4,6 +4,7 @@ use core::fmt;
 
 use ringmesh_types::ids::NodeId;
 
+use crate::follow::Token;
 use crate::position::Position;
 
 /// One thing that a plan does.
@@ -82,6 +83,8 @@ pub enum What {
         /// How many share it.
         owners: usize,
     },
+    /// A map that most members do not follow: the one that they follow goes on above it.
+    Outbid(Token),
 }
 
 impl Step {
@@ -98,6 +101,7 @@ impl Step {
             What::Dedicate { at, to } => format!("dedicate {at} to {}", name(*to)),
             What::Return { at } => format!("return {at}"),
             What::Spread { at, owners } => format!("spread {at} over {owners}"),
+            What::Outbid(over) => format!("outbid generation {} by {}", over.generation, name(over.author)),
         };
         format!("{what}: {}", self.why.told(name))
     }
