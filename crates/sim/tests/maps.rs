@@ -286,7 +286,9 @@ fn what_operators_say_reaches_the_author_and_its_answer_the_operator() {
         world.run_for(secs(2));
         world.take_answers(host).pop().expect("an answer")
     };
-    let nothing = said(&mut world, other, Command::OrderMap(limiter(), MapOrder::Apply));
+    let apply =
+        |plan: Option<&str>| Command::OrderMap(limiter(), MapOrder::Apply { plan: plan.map(str::to_owned) });
+    let nothing = said(&mut world, other, apply(None));
     assert!(nothing.expect_err("nothing waits").detail.contains("nothing waits for approval"));
     world.command(other, Command::Drain(DrainTarget::Node));
     world.run_for(secs(50));
@@ -296,7 +298,9 @@ fn what_operators_say_reaches_the_author_and_its_answer_the_operator() {
     };
     let proposal = view.proposal.expect("a drained host is to be emptied");
     assert!(proposal.steps.iter().any(|step| step.contains("should own nothing")), "{proposal:?}");
-    let done = said(&mut world, other, Command::OrderMap(limiter(), MapOrder::Apply));
+    let another = said(&mut world, other, apply(Some("00000000")));
+    assert!(another.expect_err("it is another one").detail.contains("another plan waits"));
+    let done = said(&mut world, other, apply(Some(&proposal.id)));
     assert!(matches!(&done, Ok(Said::Words(says)) if says.contains("generation")), "{done:?}");
     until_one(&mut world, secs(5));
     let after = map(&mut world, 0).expect("followed");

@@ -506,9 +506,9 @@ pub(super) async fn plan(State(api): State<Arc<Api>>, name: PathText) -> Answer 
     let service = service_of(name)?;
     let mode = view_of(&Directory::of(&api), &service)?.spec.mode.clone();
     let seen = author(&api, service.clone()).await?;
-    let proposal = seen
-        .proposal
-        .map(|one| json!({ "generation": one.generation, "churn": one.churn, "steps": one.steps }));
+    let proposal = seen.proposal.map(
+        |one| json!({ "id": one.id, "generation": one.generation, "churn": one.churn, "steps": one.steps }),
+    );
     Ok(Json(json!({
         "map": service,
         "mode": mode,
@@ -544,8 +544,18 @@ pub(super) async fn withdraw(State(api): State<Arc<Api>>, name: PathText) -> Don
     call(&api, Command::WithdrawMap(service_of(name)?)).await
 }
 
-pub(super) async fn apply(State(api): State<Arc<Api>>, name: PathText) -> Done {
-    call(&api, Command::OrderMap(service_of(name)?, MapOrder::Apply)).await
+/// Which plan is meant; without a body whatever waits.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawApply {
+    #[serde(default)]
+    plan: Option<String>,
+}
+
+pub(super) async fn apply(State(api): State<Arc<Api>>, name: PathText, body: Body) -> Done {
+    let is_bare = body.as_ref().is_ok_and(|body| body.is_empty());
+    let RawApply { plan } = if is_bare { RawApply::default() } else { read(body)? };
+    call(&api, Command::OrderMap(service_of(name)?, MapOrder::Apply { plan })).await
 }
 
 #[derive(Debug, Deserialize)]

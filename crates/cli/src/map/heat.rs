@@ -14,6 +14,8 @@ use crate::table::{Table, print_line};
 
 /// Keys that are shown at most.
 const KEYS: usize = 10;
+/// Letters of a key in the table.
+const KEY_LETTERS: usize = 24;
 
 pub(super) async fn run(which: &Which) -> Outcome {
     let heat = ask(&which.ask, "GET", &which.path("/heat"), None).await?;
@@ -25,7 +27,11 @@ pub(super) async fn run(which: &Which) -> Outcome {
         ("map", format!("{}, generation {}", text(&heat, "map"), text(&heat, "generation"))),
         ("author", author(&heat)),
     ];
-    if heat["is_even"] == true {
+    let is_even = heat["is_even"] == true;
+    if is_even && items(&heat["hosts"]).iter().any(|host| cost(host) > 0.0) {
+        let little = "less than 10/s in all says nothing: every part of the space is taken to cost the same";
+        facts.push(("load", little.to_owned()));
+    } else if is_even {
         facts.push((
             "load",
             "nobody reports any: every part of the space is taken to cost the same".to_owned(),
@@ -94,6 +100,14 @@ fn hosts_table(heat: &Value) -> Table {
     table
 }
 
+/// A key as a cell: long ones end in dots.
+fn shortened(key: &str) -> String {
+    match key.char_indices().nth(KEY_LETTERS) {
+        Some((end, _)) => format!("{}…", &key[..end]),
+        None => key.to_owned(),
+    }
+}
+
 /// The keys that cost most, whether they are dedicated or not; nothing if none is known.
 fn keys_table(heat: &Value, map: &Value) -> Option<Table> {
     let names = Names::of(map, heat);
@@ -105,7 +119,7 @@ fn keys_table(heat: &Value, map: &Value) -> Option<Table> {
     let mut table = Table::new(&["HOTTEST KEYS", "POSITION", "LOAD", "SHARE", "PLACE"]);
     for (one, place) in keys.iter().take(KEYS) {
         let at = text(one, "at");
-        let name = names.get(&at).unwrap_or("-").to_owned();
+        let name = shortened(names.get(&at).unwrap_or("-"));
         let share = if all > 0.0 { cost(one) / all } else { 0.0 };
         table.row(vec![name, at, words::load(cost(one)), words::share(share), (*place).to_owned()]);
     }

@@ -15,6 +15,8 @@ mod show;
 mod start;
 mod words;
 
+use core::num::NonZeroUsize;
+
 use clap::{Args, Subcommand};
 use ringmesh_agent::client::encode;
 use ringmesh_types::name::ServiceName;
@@ -69,6 +71,9 @@ pub(crate) enum MapCommand {
     Apply {
         #[command(flatten)]
         which: Which,
+        /// Only if it is still this plan, as map plan calls it.
+        #[arg(long, value_name = "ID")]
+        plan: Option<String>,
     },
     /// Cut a partition in two.
     Split(orders::SplitArgs),
@@ -81,8 +86,8 @@ pub(crate) enum MapCommand {
         #[command(flatten)]
         which: Which,
         /// At most so many.
-        #[arg(long, default_value_t = 10, value_name = "N")]
-        limit: usize,
+        #[arg(long, default_value = "10", value_name = "N")]
+        limit: NonZeroUsize,
     },
     /// Say what a map should be like. What is not named stays as it is.
     Declare(declare::DeclareArgs),
@@ -100,11 +105,11 @@ pub(crate) async fn run(command: MapCommand) -> Outcome {
         MapCommand::Lookup(args) => lookup::run(args).await,
         MapCommand::Heat { which } => heat::run(&which).await,
         MapCommand::Plan { which } => plan::run(&which).await,
-        MapCommand::Apply { which } => plan::apply(&which).await,
+        MapCommand::Apply { which, plan } => plan::apply(&which, plan).await,
         MapCommand::Split(args) => orders::split(args).await,
         MapCommand::Merge(args) => orders::merge(args).await,
         MapCommand::Dedicate(args) => orders::dedicate(args).await,
-        MapCommand::History { which, limit } => history::run(&which, limit).await,
+        MapCommand::History { which, limit } => history::run(&which, limit.get()).await,
         MapCommand::Declare(args) => declare::run(args).await,
         MapCommand::Withdraw { which } => declare::withdraw(&which).await,
     }

@@ -1,7 +1,7 @@
 //! `ringmesh map plan` and `ringmesh map apply`: what would be done next, and doing it.
 
 use ringmesh_partition::author::HEAT_WINDOW;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::words::{self, print_facts, print_words};
 use super::{Which, heat, history};
@@ -43,7 +43,7 @@ pub(super) async fn run(which: &Which) -> Outcome {
         words::share(proposal["churn"].as_f64().unwrap_or(0.0))
     ));
     history::print(which, &history::together(steps)).await;
-    print_line(&format!("ringmesh map apply {} carries it out.", which.map));
+    print_words(&format!("ringmesh map apply {} --plan {} carries it out.", which.map, text(proposal, "id")));
     Ok(())
 }
 
@@ -73,6 +73,6 @@ async fn last(which: &Which) -> Outcome {
     Ok(())
 }
 
-pub(super) async fn apply(which: &Which) -> Outcome {
-    post(&which.ask, &which.path("/apply"), None).await
+pub(super) async fn apply(which: &Which, plan: Option<String>) -> Outcome {
+    post(&which.ask, &which.path("/apply"), Some(&json!({ "plan": plan }))).await
 }

@@ -40,8 +40,21 @@ pub(super) async fn run(which: &Which, detail: Detail) -> Outcome {
         print_words(&format!("it begins a few seconds after a host that runs {what} is there"));
         return Ok(());
     }
-    Picture::new(&map, heat(which).await.as_ref()).print(detail);
+    let heat = heat(which).await;
+    let mut map = map;
+    if let (Some(heat), Some(keys)) = (&heat, map["dedicated"].as_array_mut()) {
+        keys.iter_mut().for_each(|key| call_by_name(key, heat));
+    }
+    Picture::new(&map, heat.as_ref()).print(detail);
     Ok(())
+}
+
+/// A dedicated key that no operator pinned has a name if the author knows it.
+fn call_by_name(key: &mut Value, heat: &Value) {
+    let named = items(&heat["dedicated"]).iter().find(|one| one["at"] == key["at"]);
+    if let Some(named) = named.filter(|_| key["key"].is_null()) {
+        key["key"] = named["key"].clone();
+    }
 }
 
 /// The load, if the author of the map says it soon.

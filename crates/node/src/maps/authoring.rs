@@ -37,10 +37,13 @@ const COMPARED_AFTER: core::time::Duration = core::time::Duration::from_secs(8);
 const NAMED_MAX: usize = 64;
 
 /// What an operator may want of the author.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MapOrder {
     /// Carry out what waits for approval.
-    Apply,
+    Apply {
+        /// Only if it is this plan: [`ProposalView::id`].
+        plan: Option<String>,
+    },
     /// Cut a partition in two.
     Split {
         /// Where it starts.
@@ -310,6 +313,7 @@ impl Node {
         let Reported { heat, by_member, absurd, distinct, is_even } = known.author.reported(now, &map);
         let key = |at: Position| heat.names.get(&at).cloned();
         let proposal = known.author.proposal(&map).map(|plan| ProposalView {
+            id: plan_id(plan),
             generation: plan.map.parts().generation,
             churn: plan.churn(),
             steps: plan.steps.iter().map(|step| step.told(|id| self.name_of(id))).collect(),
@@ -438,7 +442,15 @@ impl Node {
         }
         let follower = known.follower.as_mut().ok_or_else(|| no_generation(service).detail)?;
         let order = match order {
-            MapOrder::Apply => None,
+            MapOrder::Apply { plan } => {
+                let waits = known.author.proposal(&follower.shared()).map(plan_id);
+                if plan.is_some() && waits.is_some() && plan != waits {
+                    return Err(
+                        "another plan waits by now, look again: ringmesh map plan shows it".to_owned()
+                    );
+                }
+                None
+            }
             MapOrder::Split { start, at } => Some(Order::Split { start, at }),
             MapOrder::Merge { start } => Some(Order::Merge { start }),
         };
@@ -472,6 +484,11 @@ impl Node {
         let steps = if steps == 1 { "one step".to_owned() } else { format!("{steps} steps") };
         Ok(format!("generation {generation} of {service} does it, in {steps}"))
     }
+}
+
+/// What a plan is called: the first digits of the digest of its map.
+fn plan_id(plan: &Plan) -> String {
+    plan.map.digest().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) fn no_map(service: &ServiceName) -> CommandError {

@@ -9,7 +9,7 @@ use ringmesh_types::body::{MapBody, ToldMap};
 use ringmesh_types::document::Topic;
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::map_spec::{MapSpec, PINS_MAX, Pin};
-use ringmesh_types::name::ServiceName;
+use ringmesh_types::name::{NodeName, ServiceName};
 use ringmesh_types::time::Instant;
 
 use super::authoring::no_map;
@@ -55,7 +55,10 @@ impl Node {
         }
         let mut state = self.local.latest().clone();
         let says = match &spec {
-            Some(_) => format!("the map of {service} is declared"),
+            Some(spec) => {
+                let rest = self.outranks_files(&service);
+                format!("the map of {service} is declared{}{rest}", self.pinned_to_nobody(spec))
+            }
             None => format!("what operators said about the map of {service} counts no more"),
         };
         // A word later than the last one, wherever that was said, and whatever the clock there was.
@@ -68,6 +71,15 @@ impl Node {
             .max(last.map_or_else(Default::default, |last| last.after(Duration::from_millis(1))));
         state.maps.insert(service, ToldMap { at, spec });
         Ok((state, says))
+    }
+
+    /// Which host that a key is pinned to is not known here.
+    fn pinned_to_nobody(&self, spec: &MapSpec) -> String {
+        let known = |name: &NodeName| self.members.find(NodeId::derive(&self.config.cluster, name)).is_some();
+        let unknown = spec.pins.iter().filter_map(|pin| pin.node.as_ref()).find(|name| !known(name));
+        unknown.map_or_else(String::new, |name| {
+            format!("; {name}, to which a key is pinned, is not known here: another host serves it until {name} does")
+        })
     }
 
     /// What else it means that an operator changes a map that files declare.

@@ -292,7 +292,9 @@ impl Node {
             }
         }
         self.redefine(now);
-        self.maps_soon(now);
+        if !self.maps.is_idle() {
+            self.maps_soon(now);
+        }
     }
 
     /// This node stood still: others may have gone on without it, so they are asked before anything is planned or done.

@@ -142,6 +142,8 @@ pub struct AuthorView {
 /// What would be done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProposalView {
+    /// What it is called: another plan of the same generation is called otherwise.
+    pub id: String,
     /// Which generation that would be.
     pub generation: u64,
     /// The share of the space that would change its owner.
