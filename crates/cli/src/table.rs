@@ -129,6 +129,6 @@ mod tests {
         );
         let mut widths = vec![13, 1];
         assert_eq!(table.lines_below(&mut widths, false)[1], "a-long-name    Alive");
-        assert_eq!(widths, [13, 6]);
+        assert_eq!(widths, [13, 5]);
     }
 }
