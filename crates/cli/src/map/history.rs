@@ -11,12 +11,13 @@ use crate::table::print_line;
 
 pub(super) async fn run(which: &Which, limit: usize) -> Outcome {
     let mut all = ask(&which.ask, "GET", &which.path("/history"), None).await?;
+    let is_empty = items(&all).is_empty();
     if let Some(all) = all.as_array_mut() {
         all.truncate(limit);
     }
     if which.ask.json {
         print_line(&all.to_string());
-    } else if items(&all).is_empty() {
+    } else if is_empty {
         print_words(&format!("the agent has followed no generation of {} since it started", which.map));
     } else {
         print(which, &items(&all).iter().flat_map(lines).collect::<Vec<_>>()).await;

@@ -15,8 +15,6 @@ mod show;
 mod start;
 mod words;
 
-use core::num::NonZeroUsize;
-
 use clap::{Args, Subcommand};
 use ringmesh_agent::client::encode;
 use ringmesh_types::name::ServiceName;
@@ -86,8 +84,8 @@ pub(crate) enum MapCommand {
         #[command(flatten)]
         which: Which,
         /// At most so many.
-        #[arg(long, default_value = "10", value_name = "N")]
-        limit: NonZeroUsize,
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        limit: usize,
     },
     /// Say what a map should be like. What is not named stays as it is.
     Declare(declare::DeclareArgs),
@@ -109,7 +107,7 @@ pub(crate) async fn run(command: MapCommand) -> Outcome {
         MapCommand::Split(args) => orders::split(args).await,
         MapCommand::Merge(args) => orders::merge(args).await,
         MapCommand::Dedicate(args) => orders::dedicate(args).await,
-        MapCommand::History { which, limit } => history::run(&which, limit.get()).await,
+        MapCommand::History { which, limit } => history::run(&which, limit).await,
         MapCommand::Declare(args) => declare::run(args).await,
         MapCommand::Withdraw { which } => declare::withdraw(&which).await,
     }
