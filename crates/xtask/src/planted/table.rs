@@ -504,13 +504,6 @@ pub(super) const TABLE: &[Mutation] = &[
         replace: "if self.maps.lost.contains_key(&id) || !self.members.find(id).is_some_and(Member::is_serving) {\n            return false;",
     },
     Mutation {
-        name: "map-not-saved",
-        breaks: "A map does not survive its reader.",
-        file: "crates/node/src/maps/following.rs",
-        find: "self.maps.is_unsaved = true;",
-        replace: "self.maps.is_unsaved = false;",
-    },
-    Mutation {
         name: "map-not-doubted",
         breaks: "An author that stood still plans at once.",
         file: "crates/node/src/maps/mod.rs",
