@@ -392,6 +392,12 @@ fn a_rogue_that_claims_a_far_generation_or_moves_half_the_space_is_not_followed(
             // The author outbids what might be honest; nothing moves.
             let (ours, before) = (followed.parts(), honest.parts());
             assert_eq!((&ours.starts, &ours.seats), (&before.starts, &before.seats), "host {host}: {lie:?}");
+            assert_eq!(
+                (&ours.roster, &ours.dedicated),
+                (&before.roster, &before.dedicated),
+                "host {host}: {lie:?}"
+            );
+            assert_ne!(ours.author, world.id(rogue), "host {host}: {lie:?}");
             assert!(ours.generation <= before.generation + 2, "host {host}: {lie:?}");
         }
     }
