@@ -133,6 +133,9 @@ fn mesh(page: &mut Page, api: &Api) {
     page.counter("mesh_dials_failed_total", "Dials that failed.", &stats.dials_failed);
     page.counter("mesh_accepted_total", "Links that others opened.", &stats.accepted);
     page.counter("mesh_refused_total", "Peers that were refused.", &stats.refused);
+    let help =
+        "Bytes of messages sent to peers, before QUIC adds its headers, acknowledgements and encryption.";
+    page.counter("mesh_payload_bytes_total", help, &stats.payload_bytes);
     page.counter(
         "mesh_dropped_total",
         "Datagrams and pushes dropped because a queue was full.",

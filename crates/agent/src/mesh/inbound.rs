@@ -150,6 +150,7 @@ pub(super) fn admit(
     match added {
         Some(added) => {
             mesh.unsent.send_modify(|unsent| *unsent += added.queued);
+            mesh.stats.count_payload(added.datagram_bytes);
             tokio::spawn(write(mesh.clone(), connection.clone(), added.pushes));
             if let Some(replaced) = added.replaced {
                 close_later(replaced);
@@ -296,7 +297,9 @@ async fn answer(
         return;
     };
     if let Ok(bytes) = wire::encode(Channel::Stream, &response) {
-        let _ = send.write_all(&bytes).await;
+        if send.write_all(&bytes).await.is_ok() {
+            mesh.stats.count_payload(bytes.len());
+        }
         let _ = send.finish();
         let _ = send.stopped().await;
     }
@@ -315,13 +318,13 @@ async fn write(mesh: Arc<Mesh>, connection: Connection, mut pushes: mpsc::Receiv
         };
         let mesh = mesh.clone();
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(PUSH_TIMEOUT, write_one(stream, class, bytes)).await;
+            let _ = tokio::time::timeout(PUSH_TIMEOUT, write_one(&mesh, stream, class, bytes)).await;
             mesh.unsent.send_modify(|unsent| *unsent = unsent.saturating_sub(1));
         });
     }
 }
 
-async fn write_one(mut stream: SendStream, class: Class, bytes: bytes::Bytes) {
+async fn write_one(mesh: &Mesh, mut stream: SendStream, class: Class, bytes: bytes::Bytes) {
     let _ = stream.set_priority(match class {
         Class::Standing => 3,
         Class::Accusation => 2,
@@ -329,6 +332,7 @@ async fn write_one(mut stream: SendStream, class: Class, bytes: bytes::Bytes) {
         Class::Bulk => 0,
     });
     if stream.write_all(&bytes).await.is_ok() && stream.finish().is_ok() {
+        mesh.stats.count_payload(bytes.len());
         let _ = stream.stopped().await;
     }
 }

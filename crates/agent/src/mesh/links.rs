@@ -61,6 +61,8 @@ pub(crate) struct Added {
     pub(crate) pushes: mpsc::Receiver<QueuedPush>,
     /// How many pushes waited and are in the queue now.
     pub(crate) queued: usize,
+    /// Bytes of the datagrams that waited and were sent.
+    pub(crate) datagram_bytes: usize,
     /// A link that gives way to the new one.
     pub(crate) replaced: Option<Connection>,
 }
@@ -136,8 +138,12 @@ impl Links {
         }
         let (sender, pushes) = mpsc::channel(PUSHES_MAX);
         let waiting = self.dialling.remove(&id).unwrap_or_default();
+        let mut datagram_bytes = 0;
         for datagram in waiting.datagrams {
-            let _ = connection.send_datagram(datagram.into());
+            let len = datagram.len();
+            if connection.send_datagram(datagram.into()).is_ok() {
+                datagram_bytes += len;
+            }
         }
         let mut queued = 0;
         for push in waiting.pushes {
@@ -146,7 +152,7 @@ impl Links {
         let link = Link { connection: connection.clone(), is_preferred, pushes: sender, used: self.clock };
         let replaced = self.open.insert(id, link).map(|link| link.connection);
         self.evict();
-        Some(Added { pushes, queued, replaced })
+        Some(Added { pushes, queued, datagram_bytes, replaced })
     }
 
     fn evict(&mut self) {

@@ -65,6 +65,9 @@ pub struct MeshStats {
     pub accepted: AtomicU64,
     /// Handshakes of others that failed, and peers that were refused after theirs.
     pub refused: AtomicU64,
+    /// Bytes of datagrams, pushes, requests and responses that were given to QUIC: what is sent without its headers,
+    /// acknowledgements and encryption.
+    pub payload_bytes: AtomicU64,
     /// Datagrams and pushes that were dropped because a queue was full.
     pub dropped: AtomicU64,
     /// Streams whose contents did not decode.
@@ -73,6 +76,12 @@ pub struct MeshStats {
     pub examined: AtomicU64,
     /// Examinations that were turned away because too many were under way.
     pub examinations_refused: AtomicU64,
+}
+
+impl MeshStats {
+    fn count_payload(&self, bytes: usize) {
+        self.payload_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// The transport.
@@ -173,7 +182,7 @@ impl Mesh {
             return false;
         };
         let nothing = Request::Pull { keys: Vec::new() };
-        let answered = tokio::time::timeout(DIAL_TIMEOUT, ask_on(&connection, &nothing)).await;
+        let answered = tokio::time::timeout(DIAL_TIMEOUT, self.ask_on(&connection, &nothing)).await;
         matches!(answered, Ok(Ok(_)))
     }
 
@@ -185,8 +194,12 @@ impl Mesh {
         let open = self.links().open(id);
         match open {
             Some(connection) => {
-                if connection.send_datagram(bytes.into()).is_err() {
-                    self.stats.dropped.fetch_add(1, Ordering::Relaxed);
+                let len = bytes.len();
+                match connection.send_datagram(bytes.into()) {
+                    Ok(()) => self.stats.count_payload(len),
+                    Err(_) => {
+                        self.stats.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             }
             None => {
@@ -289,8 +302,21 @@ impl Mesh {
             Some(open) => open,
             None => self.dial(to).await?,
         };
-        let response = ask_on(&connection, request).await?;
+        let response = self.ask_on(&connection, request).await?;
         Ok((peer, response))
+    }
+
+    /// Asks over a link that is open.
+    async fn ask_on(&self, connection: &Connection, request: &Request) -> Result<Response, String> {
+        let bytes = wire::encode(Channel::Stream, request).map_err(|error| error.to_string())?;
+        let addr = connection.remote_address();
+        let lost = |error: &dyn std::fmt::Display| format!("the link to {addr} was lost: {error}");
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| lost(&error))?;
+        send.write_all(&bytes).await.map_err(|error| lost(&error))?;
+        send.finish().map_err(|error| lost(&error))?;
+        self.stats.count_payload(bytes.len());
+        let bytes = receive.read_to_end(FRAME_BYTES_MAX).await.map_err(|error| lost(&error))?;
+        wire::decode(Channel::Stream, &bytes).map_err(|error| error.to_string())
     }
 
     /// Hands documents to the gate; waits while it is busy, which slows only whoever sent them.
@@ -337,18 +363,6 @@ impl Mesh {
         self.endpoint.close(quic::CLOSE_SHUTDOWN, b"this agent stops");
         let _ = tokio::time::timeout(Duration::from_millis(300), self.endpoint.wait_idle()).await;
     }
-}
-
-/// Asks over a link that is open.
-async fn ask_on(connection: &Connection, request: &Request) -> Result<Response, String> {
-    let bytes = wire::encode(Channel::Stream, request).map_err(|error| error.to_string())?;
-    let addr = connection.remote_address();
-    let lost = |error: &dyn std::fmt::Display| format!("the link to {addr} was lost: {error}");
-    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| lost(&error))?;
-    send.write_all(&bytes).await.map_err(|error| lost(&error))?;
-    send.finish().map_err(|error| lost(&error))?;
-    let bytes = receive.read_to_end(FRAME_BYTES_MAX).await.map_err(|error| lost(&error))?;
-    wire::decode(Channel::Stream, &bytes).map_err(|error| error.to_string())
 }
 
 /// A UDP socket with room for bursts: the kernel's default holds a few hundred packets.

@@ -10,6 +10,8 @@ use crate::namespace::run;
 
 /// Ticks of CPU time in a second, as the kernel tells them to programs.
 const TICKS_A_SECOND: f64 = 100.0;
+/// What IPv4 and UDP put before what is in a packet.
+const UDP_HEADERS_BYTES: f64 = 28.0;
 /// Counts what is sent, by protocol.
 const RULES: &str = "add table inet bench
     add counter inet bench sent_udp
@@ -60,6 +62,8 @@ fn read_rss(smaps: &str) -> Option<f64> {
 pub(crate) struct Traffic {
     /// Bytes over UDP.
     pub(crate) udp_bytes: f64,
+    /// What of that is not IP and UDP.
+    pub(crate) udp_payload: f64,
     /// Bytes over UDP and TCP.
     pub(crate) bytes: f64,
     /// Packets of UDP and TCP.
@@ -87,6 +91,7 @@ impl Traffic {
                 traffic.packets += packets;
                 if counter["name"] == "sent_udp" {
                     traffic.udp_bytes += bytes;
+                    traffic.udp_payload += bytes - packets * UDP_HEADERS_BYTES;
                 }
             }
         }
@@ -112,7 +117,7 @@ mod tests {
         let text = r#"{"nftables":[{"metainfo":{"version":"1.0.6"}},
             {"counter":{"family":"inet","name":"sent_udp","table":"bench","packets":3,"bytes":300}},
             {"counter":{"family":"inet","name":"sent_tcp","table":"bench","packets":1,"bytes":60}}]}"#;
-        let want = Traffic { udp_bytes: 300.0, bytes: 360.0, packets: 4.0 };
+        let want = Traffic { udp_bytes: 300.0, udp_payload: 216.0, bytes: 360.0, packets: 4.0 };
         assert_eq!(Traffic::parse(text).expect("is read"), want);
     }
 }

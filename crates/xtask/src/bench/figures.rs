@@ -23,6 +23,8 @@ pub(crate) enum Figure {
     Bytes,
     /// What of that is UDP.
     UdpBytes,
+    /// What of that is QUIC: headers, acknowledgements, handshakes and encryption, without IP and UDP and without messages.
+    QuicBytes,
     /// Packets a second.
     Packets,
     /// Agents that somebody said were dead while they ran; one a round.
@@ -30,7 +32,7 @@ pub(crate) enum Figure {
 }
 
 impl Figure {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::StartAll,
         Self::KillFirst,
         Self::KillAll,
@@ -39,6 +41,7 @@ impl Figure {
         Self::Rss,
         Self::Bytes,
         Self::UdpBytes,
+        Self::QuicBytes,
         Self::Packets,
         Self::FalseRemovals,
     ];
@@ -54,6 +57,7 @@ impl Figure {
             Self::Rss => "rss_mib",
             Self::Bytes => "bytes_s",
             Self::UdpBytes => "udp_bytes_s",
+            Self::QuicBytes => "quic_bytes_s",
             Self::Packets => "packets_s",
             Self::FalseRemovals => "false_removals",
         }
@@ -70,6 +74,7 @@ impl Figure {
             Self::Rss => "idle: memory per agent, MiB",
             Self::Bytes => "idle: sent per agent, bytes/s",
             Self::UdpBytes => "idle: of it UDP, bytes/s",
+            Self::QuicBytes => "idle: of that QUIC, bytes/s",
             Self::Packets => "idle: sent per agent, packets/s",
             Self::FalseRemovals => "agents falsely removed",
         }

@@ -100,6 +100,12 @@ impl System for Ringmesh {
         serving.and_then(|serving| usize::try_from(serving).ok()).unwrap_or_default()
     }
 
+    fn given_to_quic(&self, agent: usize) -> Result<Option<f64>> {
+        let page = fetch(agent, "GET", "/metrics", None)?;
+        let line = page.lines().find_map(|line| line.strip_prefix("ringmesh_mesh_payload_bytes_total "));
+        Ok(Some(line.context("the agent does not count what it gives to QUIC")?.parse()?))
+    }
+
     fn prepare_change(&self, agent: usize, number: u32) -> Result<()> {
         let check = json!({ "type": "ttl", "ttl": "24h", "rise": 1 });
         let endpoint = json!({ "transport": "udp", "address": addr(agent), "port": 5060, "checks": [check] });
@@ -115,8 +121,14 @@ impl System for Ringmesh {
     }
 }
 
-/// What the API of an agent answers.
+/// What the API of an agent answers, read.
 fn ask(agent: usize, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+    let body = fetch(agent, method, path, body)?;
+    serde_json::from_str(&body).with_context(|| format!("what {}{path} answers", addr(agent)))
+}
+
+/// What the API of an agent answers.
+fn fetch(agent: usize, method: &str, path: &str, body: Option<&Value>) -> Result<String> {
     let addr = format!("{}:{HTTP_PORT}", addr(agent));
     let mut stream = TcpStream::connect(&addr).with_context(|| addr.clone())?;
     stream.set_read_timeout(Some(HTTP_WITHIN))?;
@@ -130,7 +142,7 @@ fn ask(agent: usize, method: &str, path: &str, body: Option<&Value>) -> Result<V
     if !head.starts_with("HTTP/1.1 200 ") {
         bail!("{addr}{path}: {body}");
     }
-    serde_json::from_str(body).with_context(|| format!("what {addr}{path} answers"))
+    Ok(body.to_owned())
 }
 
 /// Reads a line of a log.

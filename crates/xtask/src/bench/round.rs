@@ -80,9 +80,12 @@ impl Round<'_> {
     fn measure_costs(&mut self) -> Result<()> {
         let pids = self.cluster.pids();
         let cpu = || pids.iter().map(|pid| cpu_s(*pid)).collect::<Result<Vec<f64>>>();
+        // Asked before and after all else, for asking costs something.
+        let given_before = self.given_to_quic()?;
         let (begun, cpu_before, sent_before) = (Instant::now(), cpu()?, Traffic::read()?);
         self.cluster.pause(Duration::from_secs(self.course.steady_s.into()))?;
         let (cpu_after, sent, length_s) = (cpu()?, Traffic::read()?, begun.elapsed().as_secs_f64());
+        let given = self.given_to_quic()?;
         for (before, after) in cpu_before.iter().zip(cpu_after) {
             self.note(Figure::Cpu, (after - before) / length_s * 100.0);
         }
@@ -92,8 +95,17 @@ impl Round<'_> {
         let agent_seconds = length_s * pids.len() as f64;
         self.note(Figure::Bytes, (sent.bytes - sent_before.bytes) / agent_seconds);
         self.note(Figure::UdpBytes, (sent.udp_bytes - sent_before.udp_bytes) / agent_seconds);
+        if let (Some(given_before), Some(given)) = (given_before, given) {
+            let payload = sent.udp_payload - sent_before.udp_payload;
+            self.note(Figure::QuicBytes, (payload - (given - given_before)) / agent_seconds);
+        }
         self.note(Figure::Packets, (sent.packets - sent_before.packets) / agent_seconds);
         Ok(())
+    }
+
+    /// Of all agents together.
+    fn given_to_quic(&self) -> Result<Option<f64>> {
+        (0..self.course.nodes).map(|agent| self.system.given_to_quic(agent)).sum()
     }
 
     fn change(&mut self, number: u32) -> Result<()> {

@@ -55,6 +55,10 @@ impl System for Serf {
         joined
     }
 
+    fn given_to_quic(&self, _agent: usize) -> Result<Option<f64>> {
+        Ok(None)
+    }
+
     fn prepare_change(&self, _agent: usize, _number: u32) -> Result<()> {
         Ok(())
     }

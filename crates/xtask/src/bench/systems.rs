@@ -56,6 +56,9 @@ pub(crate) trait System: Sync {
     /// How many members an agent counts as alive, itself among them. `joined` is what its log says.
     fn members(&self, agent: usize, joined: usize) -> usize;
 
+    /// Bytes of messages that an agent has given to QUIC so far; nothing if its system has none.
+    fn given_to_quic(&self, agent: usize) -> Result<Option<f64>>;
+
     /// Does what must be there before a change can be made.
     fn prepare_change(&self, agent: usize, number: u32) -> Result<()>;
 
