@@ -71,9 +71,18 @@ fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<
     Ok(())
 }
 
-/// Builds what is shipped; says where the program is.
+/// Builds the program as quickly as it gets fast; says where it is.
 fn build_release() -> Result<PathBuf> {
-    run("cargo", &["build", "--release", "--package", "ringmesh-cli"], &[])?;
+    build("release")
+}
+
+/// Builds the program as it is installed on hosts; says where it is.
+fn build_dist() -> Result<PathBuf> {
+    build("dist")
+}
+
+fn build(profile: &str) -> Result<PathBuf> {
+    run("cargo", &["build", "--profile", profile, "--package", "ringmesh-cli"], &[])?;
     let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    Ok(Path::new(&folder).join("release/ringmesh"))
+    Ok(Path::new(&folder).join(profile).join("ringmesh"))
 }

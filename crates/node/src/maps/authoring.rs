@@ -30,7 +30,6 @@ use crate::view::{health_body, services_body};
 
 /// A first map is made when who may serve has been the same for so long: those that start together are in it together.
 const CALM_FOR: core::time::Duration = core::time::Duration::from_secs(3);
-
 /// So long after a generation its author asks whether it is followed.
 const COMPARED_AFTER: core::time::Duration = core::time::Duration::from_secs(8);
 /// Of the costliest keys of either kind, so many are called by their names.

@@ -39,7 +39,7 @@ const USAGE: &str = "usage: cargo xtask bench gossip [OPTION…]
   --kills 4      agents that die in a round: killed (SIGKILL) and cut off (nftables) in turn
   --changes 10   changes that are spread in a round
   --steady 30    seconds without any change, over which costs are measured
-  --binary PATH  the ringmesh to measure, instead of building one for release
+  --binary PATH  the ringmesh to measure, instead of building the one that is installed (profile dist)
   --json         an object for each system, a line each";
 /// Programs that are needed, and the Debian packages that have them.
 const PROGRAMS: [(&str, &str); 3] = [("serf", "serf"), ("ip", "iproute2"), ("nft", "nftables")];
@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 fn run_gossip(options: &[&str]) -> Result<()> {
     let wishes = Wishes::read(options)?;
     check_machine()?;
-    let program = wishes.binary.clone().map_or_else(crate::build_release, Ok)?;
+    let program = wishes.binary.clone().map_or_else(crate::build_dist, Ok)?;
     let program = program
         .canonicalize()
         .with_context(|| format!("{} cannot be measured: give --binary a program", program.display()))?;
