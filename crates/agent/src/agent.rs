@@ -89,6 +89,10 @@ pub async fn run(
     let followers = Arc::new(Followers::new(wall_now()));
     let store = Store::open(&config.node.data_dir)?;
     let credentials = credentials(&config, &store)?;
+    if let Some(why) = doubt(&credentials.validity, wall_now().as_unix_millis() / 1_000) {
+        tracing::warn!("{why}");
+    }
+    let secret = store.secret(rand::random())?;
     let mut remembered = store.remember(|why| tracing::warn!(why, "a file of an earlier life"))?;
     let epoch = remembered.epoch.next().max(Epoch(wall_now().as_unix_millis()));
     if let Err(error) = store.write(&Persist::Epoch(epoch)) {
@@ -97,7 +101,6 @@ pub async fn run(
             "node.data_dir: nothing can be kept there, so the agent goes on without: free space there"
         );
     }
-    let secret = store.secret(rand::random())?;
 
     let dns_sockets = bind_dns(&config, inherited)?;
     let http_listener =
@@ -479,7 +482,7 @@ fn restore_view(
     view: Vec<ringmesh_types::document::Document>,
 ) {
     let statements: Vec<Statement> = view.into_iter().map(Statement::Document).collect();
-    let mut admitted = gate.admit(clock.now(), statements).admitted;
+    let mut admitted = gate.admit(clock.now(), wall_now(), statements).admitted;
     while !admitted.is_empty() {
         let rest = admitted.split_off(admitted.len().min(BATCH_STATEMENTS_MAX));
         let statements = core::mem::replace(&mut admitted, rest);

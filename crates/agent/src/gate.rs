@@ -9,7 +9,7 @@ use ringmesh_types::limits::BATCH_STATEMENTS_MAX;
 use ringmesh_types::sealed::{CheckSeal, Statement};
 use tokio::sync::mpsc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, wall_now};
 
 /// Statements checked and handed on at once: few, so that a ping gets in between.
 const AT_ONCE: usize = 16;
@@ -60,7 +60,7 @@ fn pass(
     bulk: &mpsc::Sender<Input>,
     stats: &Arc<GateStats>,
 ) -> bool {
-    let mut admission = gate.admit(clock.now(), part);
+    let mut admission = gate.admit(clock.now(), wall_now(), part);
     stats.admitted.fetch_add(admission.admitted.len() as u64, Ordering::Relaxed);
     stats.rejected.fetch_add(admission.rejected.len() as u64, Ordering::Relaxed);
     for (speaker, why) in admission.rejected {

@@ -221,6 +221,9 @@ fn a_host_whose_disk_takes_nothing_can_be_drained() {
     let srv = || dig(config.dns_addr(), &[&format!("_sip._udp.sip.{DOMAIN}"), "SRV"]);
     assert_eq!(srv().len(), 2);
     let drain = |body: &str| http(config.http_addr(), "POST", "/api/v1/drain", body);
+    let undrain = |body: &str| http(config.http_addr(), "POST", "/api/v1/undrain", body);
+    assert_eq!(drain("{\"instance\":\"two\"}").0, 200);
+    assert_eq!(undrain("{\"instance\":\"two\"}").0, 200, "a mistake can be mended");
     let (status, answer) = drain("{\"instance\":\"one\"}");
     assert_eq!(status, 200, "{answer}");
     let says = answer["ok"].as_str().expect("a text");

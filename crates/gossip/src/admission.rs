@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use ringmesh_types::document::{Document, Key, Topic};
 use ringmesh_types::ids::{NodeId, Version};
-use ringmesh_types::limits::{PARKED_BYTES_MAX, PARKED_FOR, PARKED_STATEMENTS_MAX, PUSH_BODY_BYTES_MAX};
+use ringmesh_types::limits::{
+    EPOCH_AHEAD_MAX, PARKED_BYTES_MAX, PARKED_FOR, PARKED_STATEMENTS_MAX, PUSH_BODY_BYTES_MAX,
+};
 use ringmesh_types::sealed::{CheckSeal, DocumentKey, Statement, Verified, VerifiedStatement};
 use ringmesh_types::stored::Stored;
-use ringmesh_types::time::Instant;
+use ringmesh_types::time::{Instant, WallTime};
 
 /// So many documents that were checked last are known again.
 const CHECKED_MAX: usize = 512;
@@ -59,14 +61,14 @@ impl<C: CheckSeal> Gate<C> {
         }
     }
 
-    /// Checks a batch. `trust` documents count at once, wherever in the batch they stand.
-    pub fn admit(&mut self, now: Instant, statements: Vec<Statement>) -> Admission {
+    /// Checks a batch; `wall` is what the clock says. `trust` documents count at once, wherever in the batch they stand.
+    pub fn admit(&mut self, now: Instant, wall: WallTime, statements: Vec<Statement>) -> Admission {
         let mut admission = Admission::default();
         self.expire(now);
         let (trust, rest): (Vec<_>, Vec<_>) = statements.into_iter().partition(is_trust);
         let mut has_new_key = false;
         for statement in trust {
-            has_new_key |= self.learn(&statement, &mut admission);
+            has_new_key |= self.learn(wall, &statement, &mut admission);
             self.check(now, statement, &mut admission);
         }
         for statement in rest {
@@ -90,13 +92,16 @@ impl<C: CheckSeal> Gate<C> {
         self.dropped += (before - self.parked.len()) as u64;
     }
 
-    /// Takes the key that a `trust` document vouches for, if it is newer than the one we have.
-    fn learn(&mut self, statement: &Statement, admission: &mut Admission) -> bool {
+    /// Takes the key that a `trust` document vouches for, if it is newer than the one we have. One of an epoch far ahead of the
+    /// clock, under which the node believes nothing, does not stand in the way of those that come at their time.
+    fn learn(&mut self, wall: WallTime, statement: &Statement, admission: &mut Admission) -> bool {
         let Statement::Document(document) = statement else {
             return false;
         };
         let Document { key, version, body, .. } = document;
-        if self.keys.get(&key.owner).is_some_and(|(known, _)| known >= version) {
+        let ahead = wall.after(EPOCH_AHEAD_MAX).as_unix_millis();
+        let known = self.keys.get(&key.owner).filter(|(known, _)| known.epoch.0 <= ahead);
+        if known.is_some_and(|(known, _)| known >= version) {
             return false;
         }
         let proven = self.checker.vouched_key(key.owner, body).and_then(|document_key| {
@@ -199,10 +204,14 @@ fn is_trust(statement: &Statement) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
     use ringmesh_types::document::Key;
     use ringmesh_types::ids::Epoch;
     use ringmesh_types::sealed::Seal;
+
+    const NOW: WallTime = WallTime::from_unix_millis(1_700_000_000_000);
 
     /// A seal is right if it repeats the key; a trust body is the key itself.
     struct Repeats;
@@ -229,18 +238,18 @@ mod tests {
     #[test]
     fn a_statement_waits_for_its_trust_and_then_passes() {
         let mut gate = Gate::new(Repeats);
-        let first = gate.admit(Instant::START, vec![document("node", 1, &[], 7)]);
+        let first = gate.admit(Instant::START, NOW, vec![document("node", 1, &[], 7)]);
         assert_eq!(first.wanted.len(), 1);
         assert!(first.admitted.is_empty());
-        let second = gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7)]);
+        let second = gate.admit(Instant::START, NOW, vec![document("trust", 1, &[7; 32], 7)]);
         assert_eq!(second.admitted.len(), 2);
     }
 
     #[test]
     fn a_statement_waits_five_seconds_at_most() {
         let mut gate = Gate::new(Repeats);
-        gate.admit(Instant::START, vec![document("node", 1, &[], 7)]);
-        let late = gate.admit(Instant::from_millis(5_000), vec![document("trust", 1, &[7; 32], 7)]);
+        gate.admit(Instant::START, NOW, vec![document("node", 1, &[], 7)]);
+        let late = gate.admit(Instant::from_millis(5_000), NOW, vec![document("trust", 1, &[7; 32], 7)]);
         assert_eq!(late.admitted.len(), 1);
         assert_eq!(gate.dropped, 1);
     }
@@ -253,41 +262,56 @@ mod tests {
             document("weather", 1, &[], 7),
             document("trust", 1, &[7; 32], 7),
         ];
-        let admission = gate.admit(Instant::START, batch);
+        let admission = gate.admit(Instant::START, NOW, batch);
         assert_eq!((admission.admitted.len(), admission.rejected.len()), (2, 1));
     }
 
     #[test]
     fn a_trust_document_that_is_not_sealed_by_its_owner_changes_no_key() {
         let mut gate = Gate::new(Repeats);
-        gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7)]);
-        let forged = gate.admit(Instant::START, vec![document("trust", u64::MAX, &[6; 32], 5)]);
+        gate.admit(Instant::START, NOW, vec![document("trust", 1, &[7; 32], 7)]);
+        let forged = gate.admit(Instant::START, NOW, vec![document("trust", u64::MAX, &[6; 32], 5)]);
         assert_eq!((forged.admitted.len(), forged.rejected.len()), (0, 2));
-        let honest = gate.admit(Instant::START, vec![document("node", 2, &[], 7)]);
+        let honest = gate.admit(Instant::START, NOW, vec![document("node", 2, &[], 7)]);
         assert_eq!(honest.admitted.len(), 1);
+    }
+
+    #[test]
+    fn a_trust_document_of_far_ahead_does_not_outlast_the_clock_that_was_wrong() {
+        let mut gate = Gate::new(Repeats);
+        let of_epoch = |ahead: Duration, key: u8| match document("trust", 1, &[key; 32], key) {
+            Statement::Document(document) => {
+                let version = Version { epoch: Epoch(NOW.after(ahead).as_unix_millis()), sequence: 1 };
+                Statement::Document(Document { version, ..document })
+            }
+            Statement::Accusation(_) => unreachable!("it is a document"),
+        };
+        gate.admit(Instant::START, NOW, vec![of_epoch(2 * EPOCH_AHEAD_MAX, 6)]);
+        let right = vec![of_epoch(Duration::ZERO, 7), document("node", 1, &[], 7)];
+        assert_eq!(gate.admit(Instant::START, NOW, right).admitted.len(), 2);
     }
 
     #[test]
     fn what_was_checked_is_not_checked_again_unless_it_or_its_owners_key_changed() {
         let mut gate = Gate::new(Repeats);
         let node = document("node", 1, &[], 7);
-        gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7), node.clone()]);
-        let again = gate.admit(Instant::START, vec![node.clone(), document("node", 1, &[1], 8)]);
+        gate.admit(Instant::START, NOW, vec![document("trust", 1, &[7; 32], 7), node.clone()]);
+        let again = gate.admit(Instant::START, NOW, vec![node.clone(), document("node", 1, &[1], 8)]);
         assert_eq!((again.admitted.len(), again.rejected.len()), (1, 1), "another body needs another seal");
-        let renewed = gate.admit(Instant::START, vec![document("trust", 2, &[8; 32], 8), node]);
+        let renewed = gate.admit(Instant::START, NOW, vec![document("trust", 2, &[8; 32], 8), node]);
         assert_eq!((renewed.admitted.len(), renewed.rejected.len()), (1, 1));
     }
 
     #[test]
     fn what_is_known_again_is_bounded() {
         let mut gate = Gate::new(Repeats);
-        gate.admit(Instant::START, vec![document("trust", 1, &[7; 32], 7)]);
+        gate.admit(Instant::START, NOW, vec![document("trust", 1, &[7; 32], 7)]);
         for number in 0..2 * CHECKED_MAX {
             let topic = format!("weather/{number}").parse().expect("a topic");
             let key = Key { owner: NodeId::from_bytes([1; 8]), topic };
             let version = Version { epoch: Epoch(1), sequence: 1 };
             let document = Document { key, version, body: [].into(), seal: Seal([7; 64]) };
-            gate.admit(Instant::START, vec![Statement::Document(document)]);
+            gate.admit(Instant::START, NOW, vec![Statement::Document(document)]);
         }
         assert_eq!((gate.checked.len(), gate.oldest.len()), (CHECKED_MAX, CHECKED_MAX));
     }
@@ -296,7 +320,7 @@ mod tests {
     fn what_waits_is_bounded() {
         let mut gate = Gate::new(Repeats);
         for sequence in 0..=PARKED_STATEMENTS_MAX as u64 {
-            gate.admit(Instant::START, vec![document("node", sequence, &[], 7)]);
+            gate.admit(Instant::START, NOW, vec![document("node", sequence, &[], 7)]);
         }
         assert_eq!(gate.dropped, 1);
     }

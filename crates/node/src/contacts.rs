@@ -53,6 +53,8 @@ const CATALOGUE_EVERY: Duration = Duration::from_millis(25);
 const INSTEAD_MAX: usize = 3;
 /// Whoever is sent on so often takes part in repair like everybody else.
 const SENT_ON_MAX: u8 = 3;
+/// At most one renewal in this time, whatever peers say.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// The standing of one stranger is asked for at most this often.
 const PULL_EVERY: Duration = Duration::from_millis(200);
 
@@ -152,8 +154,8 @@ impl Contacts {
         self.reports.take(now)
     }
 
-    pub(crate) fn may_renew(&mut self, now: Instant, every: Duration) -> bool {
-        let may = self.renewed.is_none_or(|at| now.since(at) >= every);
+    pub(crate) fn may_renew(&mut self, now: Instant) -> bool {
+        let may = self.renewed.is_none_or(|at| now.since(at) >= RENEW_EVERY);
         if may {
             self.renewed = Some(now);
         }

@@ -49,8 +49,8 @@ struct Pending {
     command: Option<Ticket>,
     state: State,
     answer: String,
-    /// What is to be taken out of answers, if that is all that changes.
-    drained: Option<DrainTarget>,
+    /// What is to be taken out of answers, or back into them, if that is all that changes.
+    drained: Option<(DrainTarget, bool)>,
 }
 
 /// Registrations as they count, and changes on their way to disk.
@@ -182,14 +182,16 @@ impl State {
         Ok(())
     }
 
-    /// Takes it out of new answers, if it is registered.
-    fn drain(&mut self, target: DrainTarget) {
+    /// Takes it out of new answers or back into them, if it is registered.
+    fn drain(&mut self, target: DrainTarget, is_draining: bool) {
         match target {
-            DrainTarget::Node => self.is_node_draining = true,
-            DrainTarget::Instance(id) if self.registrations.contains_key(&id) => {
+            DrainTarget::Node => self.is_node_draining = is_draining,
+            DrainTarget::Instance(id) if is_draining && self.registrations.contains_key(&id) => {
                 self.draining.insert(id);
             }
-            DrainTarget::Instance(_) => {}
+            DrainTarget::Instance(id) => {
+                self.draining.remove(&id);
+            }
         }
     }
 
@@ -241,12 +243,20 @@ impl Node {
     }
 
     pub(crate) fn on_command(&mut self, now: Instant, ticket: Ticket, command: Command) {
-        let drained = if let Command::Drain(target) = &command { Some(target.clone()) } else { None };
+        let mut drained = None;
         let result = match command {
             Command::Register { registration, on_conflict } => self.plan_register(&registration, on_conflict),
             Command::Deregister(id) => self.plan_deregister(&id),
-            Command::Drain(target) => self.plan_drain(&target, true),
-            Command::Undrain(target) => self.plan_drain(&target, false),
+            Command::Drain(target) => {
+                let planned = self.plan_drain(&target, true);
+                drained = Some((target, true));
+                planned
+            }
+            Command::Undrain(target) => {
+                let planned = self.plan_drain(&target, false);
+                drained = Some((target, false));
+                planned
+            }
             Command::Beat(id) => return self.on_beat(now, ticket, &id),
             Command::Hold(length) => return self.on_hold(now, ticket, length),
             Command::Leave => return self.on_leave(now, ticket),
@@ -352,7 +362,7 @@ impl Node {
         command: Option<Ticket>,
         state: State,
         answer: String,
-        drained: Option<DrainTarget>,
+        drained: Option<(DrainTarget, bool)>,
     ) {
         if self.local.pending.len() >= PENDING_MAX {
             if let Some(command) = command {
@@ -411,13 +421,13 @@ impl Node {
         }
     }
 
-    /// A change is not on disk, so it does not count. But a host whose disk fails is the very one to be drained: that counts, as
-    /// long as this agent runs.
+    /// A change is not on disk, so it does not count. But a host whose disk fails is the very one to be drained, and to be taken
+    /// back in if that was a mistake: that counts, as long as this agent runs.
     fn answer_lost(&mut self, lost: Pending, cause: &str) {
         let result = match lost.drained {
             None => Err(error(CommandErrorKind::Disk, cause)),
-            Some(target) => {
-                self.local.committed.drain(target);
+            Some((target, is_draining)) => {
+                self.local.committed.drain(target, is_draining);
                 Ok(format!("{}; a restart of the agent forgets it, for {cause}", lost.answer))
             }
         };
@@ -578,7 +588,7 @@ impl Node {
         self.stand(Standing::Left);
         self.settle(now);
         self.save_all();
-        let says = format!("{} has left: its instances are withdrawn everywhere", self.config.name);
+        let says = format!("{} has left: whoever it reaches withdraws its instances", self.config.name);
         self.say(ticket, Ok(says));
         self.outputs.push_back(Output::Stop);
     }

@@ -154,6 +154,7 @@ pub(crate) enum Timer {
     Watch,
     Isolation,
     Displaced,
+    ClashOver(NodeId),
     Maps(Instant),
     Save,
 }
@@ -214,8 +215,6 @@ struct Beside {
 
 /// A deadline that is met this late was slept through.
 const PAUSE: Duration = Duration::from_secs(1);
-/// At most one renewal in this time, whatever peers say.
-const RENEW_EVERY: Duration = Duration::from_secs(2);
 
 impl Node {
     /// A node at its start. `epoch` must be on disk already: the maximum of the persisted epoch + 1 and `wall`.
@@ -452,6 +451,7 @@ impl Node {
             Timer::Watch => self.on_watch_due(now),
             Timer::Isolation => self.on_isolation_due(now),
             Timer::Displaced => self.on_displaced_due(now),
+            Timer::ClashOver(id) => self.on_clash_over(now, id),
             Timer::Maps(armed) => self.on_maps_due(now, armed),
             Timer::Save => self.on_save_due(now),
         }
@@ -628,7 +628,7 @@ impl Node {
 
     /// Takes a new identity because somebody holds the present one Down; rarely, for anybody can say so.
     pub(crate) fn renew(&mut self, now: Instant) {
-        if self.contacts.may_renew(now, RENEW_EVERY) {
+        if self.contacts.may_renew(now) {
             self.membership.renew(now);
             self.contact_those_down(now);
         }
@@ -672,8 +672,8 @@ impl Node {
         let mut member = Member::new(now, said.clone());
         if let Some(before) = self.members.find(id) {
             member.changed = before.changed;
-            if let Some(clash) = before.clash() {
-                member.set_clash(clash.clone());
+            if let (Some(clash), Some(seen)) = (before.clash(), before.clash_seen()) {
+                member.set_clash(seen, clash.clone());
             }
         }
         self.members.insert(member);

@@ -40,7 +40,8 @@ struct Found {
     incarnation: u16,
     /// Until when a holding member is waited for.
     hold_until: Option<Instant>,
-    clash: Option<String>,
+    /// Where a second agent of its name was seen, and when last.
+    clash: Option<(String, Instant)>,
 }
 
 impl Default for Found {
@@ -134,7 +135,12 @@ impl Member {
 
     /// Where a second agent of its name was seen.
     pub(crate) fn clash(&self) -> Option<&String> {
-        self.found.as_ref()?.clash.as_ref()
+        self.found.as_ref()?.clash.as_ref().map(|(at, _)| at)
+    }
+
+    /// When that one was seen last.
+    pub(crate) fn clash_seen(&self) -> Option<Instant> {
+        self.found.as_ref()?.clash.as_ref().map(|(_, seen)| *seen)
     }
 
     pub(crate) fn is_hold_over(&self, now: Instant) -> bool {
@@ -156,8 +162,8 @@ impl Member {
         (found.state, found.cause) = (state, cause.into());
     }
 
-    pub(crate) fn set_clash(&mut self, at: String) {
-        self.found_mut().clash = Some(at);
+    pub(crate) fn set_clash(&mut self, now: Instant, at: String) {
+        self.found_mut().clash = Some((at, now));
     }
 
     pub(crate) fn clear_clash(&mut self) {

@@ -27,10 +27,14 @@ use crate::spread::kept;
 const REAP_AFTER: Duration = Duration::from_secs(86_400);
 /// Who is to be dropped is looked for this often.
 pub(crate) const REAP_EVERY: Duration = Duration::from_secs(3_600);
-/// A higher epoch of ours that a peer claims to know is taken over if it is at most this far ahead of our clock.
-const CATCH_UP_MAX: Duration = Duration::from_secs(3_600);
+/// A higher epoch of ours that a peer claims to know is taken over if it is at most this far ahead of our clock: farther than local
+/// time can be ahead of UTC, and less than peers refuse ([`limits::EPOCH_AHEAD_MAX`]), though their clocks be some hours behind.
+const CATCH_UP_MAX: Duration = Duration::from_secs(18 * 3_600);
 /// Whoever has lost its place to another agent of its name asks this often whether that one is still there.
 const DISPLACED_ASKS_EVERY: Duration = Duration::from_secs(10);
+/// A second agent of a member's name that was not seen for so long is there no more: while it runs it asks somebody every ten seconds
+/// whether its place is free.
+const CLASH_LASTS: Duration = Duration::from_secs(600);
 /// A member under this name that still speaks this long after its successor came is a second agent, not a late packet.
 const CLASH_AFTER: Duration = Duration::from_secs(3);
 
@@ -139,6 +143,7 @@ impl Node {
                 &*config.is_allowed,
             )
         };
+        let offered = document.get().clone();
         let merge = self.registry.merge(document, vet);
         if source != Source::Disk && matches!(merge, Merge::Newer { .. } | Merge::Same | Merge::Older(_)) {
             self.confirm(now, owner);
@@ -169,9 +174,14 @@ impl Node {
                 {
                     self.contact_soon(now, owner);
                 }
+                if let Body::Forget(subject, order) = &offered.body
+                    && *subject == self.id()
+                {
+                    self.on_forgotten(now, owner, order.floor);
+                }
             }
             Merge::Older(newer) => self.echo(now, source, &newer),
-            Merge::Floor(_) => self.show_forgotten(now, source, owner),
+            Merge::Floor(_) => self.show_forgotten(now, source, &offered),
             Merge::Refused(why) => self.refuse(now, source, owner, why),
             Merge::Full => self.refuse(now, source, owner, "no room for more documents".to_owned()),
         }
@@ -185,11 +195,27 @@ impl Node {
         self.reject(now, from, format!("a document of {name} is refused: {why}"));
     }
 
-    /// A peer hands on what was forgotten: it has missed the order, which is shown to it. Whose order has expired, or who
-    /// was forgotten for having been gone for long, is passed over in silence.
-    fn show_forgotten(&mut self, now: Instant, source: Source, owner: NodeId) {
+    /// A peer hands on what was forgotten: it has missed the order, which is shown to it. So it is to whoever was forgotten and
+    /// says what it is itself: it lives. Whose order has expired, or who was forgotten for having been gone for long, is passed
+    /// over in silence.
+    fn show_forgotten(&mut self, now: Instant, source: Source, offered: &Stored) {
         self.stats.documents_forgotten += 1;
-        let Some(target) = self.may_echo_to(now, source) else {
+        let owner = offered.document.key.owner;
+        let target = match &offered.body {
+            Body::Node(body) if source.peer() == Some(owner) => {
+                let addr = SocketAddr::from(body.mesh);
+                self.contacts.may_echo(now).then_some(Target { id: Some(owner), addr })
+            }
+            Body::Node(_)
+            | Body::Trust
+            | Body::Services(_)
+            | Body::Health(_)
+            | Body::Forget(..)
+            | Body::Map(..)
+            | Body::Layout(..)
+            | Body::Opaque => self.may_echo_to(now, source),
+        };
+        let Some(target) = target else {
             return;
         };
         let floor = |stored: &Arc<Stored>| match &stored.body {
@@ -273,23 +299,30 @@ impl Node {
         }
     }
 
-    /// Somebody else uses a member's name: said once, shown in `members`.
+    /// Somebody else uses a member's name: said once, shown in `members` for as long as it is so.
     pub(crate) fn notice_clash(&mut self, now: Instant, other: Identity, seen_at: SocketAddr) {
         let Some(member) = self.members.find(other.id) else {
             return;
         };
         let is_elsewhere = other.addr != member.identity().addr;
         let is_late = now.since(member.changed) < CLASH_AFTER && !self.members.is_me(member);
-        if !is_elsewhere || is_late || member.clash().is_some() {
+        if !is_elsewhere || is_late {
             return;
         }
-        let (name, held) = (member.name().clone(), member.identity().addr);
-        let at = if seen_at.port() == 0 { other.addr.to_string() } else { seen_at.to_string() };
+        let (name, held, known) = (member.name().clone(), member.identity().addr, member.clash().cloned());
+        let is_known = known.is_some();
+        let seen_at = if seen_at.port() == 0 { other.addr.to_string() } else { seen_at.to_string() };
+        let at = known.unwrap_or(seen_at);
         if let Some(member) = self.members.find_mut(other.id) {
-            member.set_clash(at.clone());
+            member.set_clash(now, at.clone());
+        }
+        if is_known {
+            return;
         }
         if other.id == self.id() {
             self.timers.arm(now.after(DISPLACED_ASKS_EVERY), Timer::Displaced);
+        } else {
+            self.timers.arm(now.after(CLASH_LASTS), Timer::ClashOver(other.id));
         }
         self.view.member_changed(other.id);
         let cause =
@@ -306,6 +339,17 @@ impl Node {
             self.say_hello(target, Asked::Contact(target));
         }
         self.timers.arm(now.after(DISPLACED_ASKS_EVERY), Timer::Displaced);
+    }
+
+    /// The second agent of a member's name was not seen since, or again.
+    pub(crate) fn on_clash_over(&mut self, now: Instant, id: NodeId) {
+        let Some(member) = self.members.find_mut(id) else { return };
+        let Some(seen) = member.clash_seen() else { return };
+        if now.since(seen) < CLASH_LASTS {
+            return self.timers.arm(seen.after(CLASH_LASTS), Timer::ClashOver(id));
+        }
+        member.clear_clash();
+        self.view.member_changed(id);
     }
 
     /// A member holds this start of an agent of our name Down, which is a later one than ours: our place is free again.
@@ -531,6 +575,9 @@ impl Node {
     }
 
     fn on_forget_order(&mut self, now: Instant, giver: NodeId, subject: NodeId, order: ForgetBody) {
+        if subject == self.id() {
+            return self.on_forgotten(now, giver, order.floor);
+        }
         let Some(member) = self.members.find(subject) else {
             return;
         };
@@ -538,6 +585,19 @@ impl Node {
         if !member.is_serving() && epoch <= order.floor {
             let giver = self.name_of(giver);
             self.drop_member(now, subject, epoch, format!("an operator at {giver} said so"));
+        }
+    }
+
+    /// An operator took this node for dead: it lives, and goes on under an epoch that may come back. Rarely, for any member can
+    /// give such an order.
+    fn on_forgotten(&mut self, now: Instant, giver: NodeId, floor: Epoch) {
+        let ahead = self.clock.wall(now).after(CATCH_UP_MAX).as_unix_millis();
+        let is_meant = floor >= self.membership.identity().epoch && floor.0 < ahead && !self.is_displaced();
+        if is_meant && self.contacts.may_renew(now) {
+            let cause =
+                format!("an operator at {} had this node forgotten, and it lives", self.name_of(giver));
+            self.change_epoch(now, floor.next(), cause);
+            self.contact_those_down(now);
         }
     }
 

@@ -315,6 +315,14 @@ fn two_nodes_with_one_name_are_noticed_and_named() {
     for host in 0..4 {
         assert!(!ever_down(&world, &format!("node-{host}")));
     }
+    let told = |world: &mut World| {
+        let mut all = (0..4).filter_map(|host| world.snapshot(host));
+        all.any(|snapshot| snapshot.members.values().any(|member| member.clash.is_some()))
+    };
+    assert!(told(&mut world), "others say so, too");
+    world.crash(4);
+    world.run_for(secs(615));
+    assert!(!told(&mut world), "nobody tells of a second agent that is gone");
 }
 
 fn lie(world: &World, liar: usize, subject: usize) -> Option<Statement> {

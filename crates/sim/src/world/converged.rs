@@ -37,7 +37,7 @@ impl World {
         // In order of ids, as a joiner hears of them.
         said.sort_by_key(Statement::speaker);
         let trust: Vec<Statement> = said.iter().filter(|statement| is_trust(statement)).cloned().collect();
-        let known = Gate::new(self.checker()).admit(self.now, said).admitted;
+        let known = Gate::new(self.checker()).admit(self.now, wall, said).admitted;
         let period = self.hosts.first().map_or(Duration::ZERO, |host| host.config.probe.period);
         let nanos = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
         let phase = |rng: &mut ChaCha8Rng| Duration::from_nanos(rng.random_range(0..nanos.max(1)));
@@ -47,7 +47,7 @@ impl World {
         let checker = self.checker();
         let grow = |(now, seedling): (Instant, Seedling)| {
             let mut gate = Gate::new(checker);
-            gate.admit(now, trust.clone());
+            gate.admit(now, wall, trust.clone());
             let mut node = seedling.grow(now, wall);
             for statements in known.chunks(limits::BATCH_STATEMENTS_MAX) {
                 node.handle(now, Input::Statements { source: Source::Disk, statements: statements.to_vec() });

@@ -100,11 +100,11 @@ impl World {
     }
 
     pub(super) fn admit(&mut self, host: usize, source: Source, statements: Vec<Statement>) {
-        let now = self.now;
+        let (now, wall) = (self.now, self.wall(host));
         let Some(running) = &mut self.hosts[host].running else {
             return;
         };
-        let mut admission = running.gate.admit(now, statements);
+        let mut admission = running.gate.admit(now, wall, statements);
         for statement in &mut admission.admitted {
             if let VerifiedStatement::Document(document) = statement {
                 *document = self.library.share(document.clone());

@@ -103,7 +103,7 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "clash-not-noticed",
         breaks: "Two agents under one name fight on, and nobody says so.",
         file: "crates/node/src/statements.rs",
-        find: "if !is_elsewhere || is_late || member.clash().is_some() {",
+        find: "if !is_elsewhere || is_late {",
         replace: "if true {",
     },
     Mutation {
@@ -127,6 +127,20 @@ pub(super) const TABLE: &[Mutation] = &[
         find: "| Body::Opaque => Ok(()),",
         replace: "=> Ok(()),
         Body::Opaque => Err(\"a topic that nobody here knows\".to_owned()),",
+    },
+    Mutation {
+        name: "far-ahead-trusted",
+        breaks: "A key of an epoch far ahead of the clock shuts its owner out once its clock is right.",
+        file: "crates/gossip/src/admission.rs",
+        find: ".filter(|(known, _)| known.epoch.0 <= ahead)",
+        replace: "",
+    },
+    Mutation {
+        name: "forgotten-not-told",
+        breaks: "Who was forgotten while it was cut off is not told, and stays out until it restarts.",
+        file: "crates/node/src/statements.rs",
+        find: "self.contacts.may_echo(now).then_some(Target { id: Some(owner), addr })",
+        replace: "None",
     },
     Mutation {
         name: "memory-never-doubted",
