@@ -22,6 +22,8 @@ struct Recorded {
     refused: VecDeque<(String, WallTime)>,
 }
 
+/// Of the events that are kept, so many tell of peers that were refused or not reached: strangers choose how many there are.
+const REFUSALS_KEPT: usize = 128;
 const REFUSALS_REMEMBERED: usize = 64;
 const REFUSAL_EVERY_MS: u64 = 60_000;
 
@@ -40,9 +42,13 @@ impl Recorder {
         let mut recorded = self.recorded();
         recorded.sequence += 1;
         let sequence = recorded.sequence;
-        if recorded.events.len() >= EVENTS_KEPT {
-            recorded.events.pop_front();
-        }
+        let refusals = recorded.events.iter().filter(|kept| kept.kind == EventKind::Refused).count();
+        let first = if event.kind == EventKind::Refused && refusals >= REFUSALS_KEPT {
+            recorded.events.iter().position(|kept| kept.kind == EventKind::Refused)
+        } else {
+            (recorded.events.len() >= EVENTS_KEPT).then_some(0)
+        };
+        first.and_then(|index| recorded.events.remove(index));
         recorded.events.push_back(Event { sequence, ..event });
     }
 
@@ -54,9 +60,9 @@ impl Recorder {
         after.skip(skip).cloned().collect()
     }
 
-    /// A peer that came was not taken in.
+    /// A peer that came was not taken in. From which of its ports it came makes no difference.
     pub(crate) fn refused(&self, addr: SocketAddr, why: &str) {
-        self.tell(format!("peer at {addr}"), "refused", why);
+        self.tell(addr.ip().to_string(), addr, "refused", why);
     }
 
     /// A peer that was dialled did not take us in, or did not answer.
@@ -64,13 +70,13 @@ impl Recorder {
         if why.starts_with("no answer") {
             tracing::debug!(%addr, why, "dial failed");
         } else {
-            self.tell(format!("peer at {addr}"), "not reached", why);
+            self.tell(addr.to_string(), addr, "not reached", why);
         }
     }
 
-    fn tell(&self, subject: String, to: &str, cause: &str) {
+    fn tell(&self, whom: String, addr: SocketAddr, to: &str, cause: &str) {
         let now = wall_now();
-        let key = format!("{subject} {to} {cause}");
+        let key = format!("{whom} {to} {cause}");
         {
             let refused = &mut self.recorded().refused;
             refused.retain(|(_, at)| now.as_unix_millis() < at.as_unix_millis() + REFUSAL_EVERY_MS);
@@ -87,7 +93,7 @@ impl Recorder {
             time: now,
             kind: EventKind::Refused,
             severity: Severity::Warning,
-            subject,
+            subject: format!("peer at {addr}"),
             from: String::new(),
             to: to.to_owned(),
             cause: cause.to_owned(),
@@ -113,15 +119,41 @@ mod tests {
         assert_eq!(recorder.since(0, 100).len(), 2);
     }
 
+    fn joined(recorder: &Recorder, number: usize) {
+        recorder.record(Event {
+            sequence: 0,
+            time: wall_now(),
+            kind: EventKind::Member,
+            severity: Severity::Info,
+            subject: number.to_string(),
+            from: String::new(),
+            to: "Alive".to_owned(),
+            cause: "it joined".to_owned(),
+        });
+    }
+
     #[test]
     fn the_recorder_is_bounded_and_numbers_on() {
         let recorder = Recorder::default();
-        for number in 0..EVENTS_KEPT + 10 {
-            recorder.refused(addr(), &number.to_string());
-        }
+        (0..EVENTS_KEPT + 10).for_each(|number| joined(&recorder, number));
         let events = recorder.since(0, usize::MAX);
         assert_eq!(events.len(), EVENTS_KEPT);
         assert_eq!(events.last().map(|event| event.sequence), Some(EVENTS_KEPT as u64 + 10));
         assert_eq!(recorder.since(0, 3).len(), 3);
+    }
+
+    #[test]
+    fn strangers_cannot_push_the_history_of_members_out() {
+        let recorder = Recorder::default();
+        joined(&recorder, 0);
+        for port in 1..=u16::try_from(EVENTS_KEPT).expect("fits") {
+            recorder.refused(SocketAddr::from(([127, 0, 0, 1], port)), "the handshake took too long");
+        }
+        assert_eq!(recorder.since(0, usize::MAX).len(), 2, "one host's ports are one host");
+        for host in 0..u32::try_from(EVENTS_KEPT).expect("fits") {
+            recorder.refused(SocketAddr::from((core::net::Ipv4Addr::from_bits(host), 1)), "it took too long");
+        }
+        let events = recorder.since(0, usize::MAX);
+        assert_eq!((events.len(), events[0].subject.as_str()), (1 + REFUSALS_KEPT, "0"));
     }
 }

@@ -161,6 +161,7 @@ enum Command {
     /// Drop a member that is Down or Left for good.
     Forget {
         /// The member's name.
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
         node: String,
         #[command(flatten)]
         ask: Ask,

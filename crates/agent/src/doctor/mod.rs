@@ -146,6 +146,8 @@ impl Doctor {
         let us = Us::of(&snapshot);
         let mut targets: Vec<Checkup> = chosen.unresolved.into_iter().map(unresolved).collect();
         targets.extend(self.examine_each(chosen.targets, &us).await);
+        let myself = snapshot.member(us.id).and_then(|member| member.clash.as_deref());
+        targets.extend(myself.map(|other| displaced(&us, other)));
         Ok(Examination {
             node: us.name.clone(),
             cluster: us.cluster.clone(),
@@ -262,11 +264,21 @@ fn checkup(target: Target, seen: Seen, us: &Us) -> Checkup {
 }
 
 fn unresolved(seed: Unresolved) -> Checkup {
+    let findings = vec![words::unresolved(&seed)];
+    Checkup { is_seed: true, ..unexamined(None, seed.seed, findings) }
+}
+
+/// We ourselves are no target, but when another agent has our name that is to be told.
+fn displaced(us: &Us, other: &str) -> Checkup {
+    unexamined(Some(us.name.clone()), us.addr.to_string(), vec![words::displaced(us, other)])
+}
+
+fn unexamined(node: Option<String>, address: String, findings: Vec<Finding>) -> Checkup {
     Checkup {
-        node: None,
-        findings: vec![words::unresolved(&seed)],
-        address: seed.seed,
-        is_seed: true,
+        node,
+        address,
+        findings,
+        is_seed: false,
         state: None,
         to_peer: Way::Unknown,
         from_peer: Way::Unknown,

@@ -25,6 +25,8 @@ pub(super) struct Target {
     pub(super) is_seed: bool,
     /// How it is seen, if it is a member.
     pub(super) state: Option<&'static str>,
+    /// Where another agent of its name was seen, if one was.
+    pub(super) clash: Option<String>,
 }
 
 /// A seed whose name has no address.
@@ -82,7 +84,8 @@ fn pick(seeds: &[SocketAddr], us: SocketAddr, members: &[&MemberView], most: usi
     let mut targets: Vec<Target> = Vec::new();
     for addr in seeds.iter().filter(|addr| **addr != us) {
         if targets.iter().all(|target| target.addr != *addr) {
-            targets.push(Target { id: None, name: None, addr: *addr, is_seed: true, state: None });
+            let (id, name, state, clash) = (None, None, None, None);
+            targets.push(Target { id, name, addr: *addr, is_seed: true, state, clash });
         }
     }
     let seed_targets = targets.len();
@@ -94,14 +97,17 @@ fn pick(seeds: &[SocketAddr], us: SocketAddr, members: &[&MemberView], most: usi
     for member in ill.into_iter().chain(well) {
         let addr = SocketAddr::from(member.identity.addr);
         let seed = targets[..seed_targets].iter_mut().find(|target| target.addr == addr);
-        let (name, state) = (Some(member.name.to_string()), Some(member.state.as_str()));
+        let found = Target {
+            id: Some(member.identity.id),
+            name: Some(member.name.to_string()),
+            addr,
+            is_seed: false,
+            state: Some(member.state.as_str()),
+            clash: member.clash.clone(),
+        };
         match seed {
-            Some(seed) if seed.id.is_none() => {
-                (seed.id, seed.name, seed.state) = (Some(member.identity.id), name, state);
-            }
-            Some(_) | None => {
-                targets.push(Target { id: Some(member.identity.id), name, addr, is_seed: false, state });
-            }
+            Some(seed) if seed.id.is_none() => *seed = Target { is_seed: true, ..found },
+            Some(_) | None => targets.push(found),
         }
     }
     let left_out = targets.len().saturating_sub(most);

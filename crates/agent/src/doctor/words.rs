@@ -108,7 +108,8 @@ pub(super) fn findings(us: &Us, target: &Target, seen: &Seen) -> Vec<Finding> {
         Some(Ok(CallBack::Busy)) => Some(busy(it)),
         Some(Err(trouble)) => Some(blocked(me, it, trouble)),
     };
-    [there, back, clock(us, it, seen.clock)].into_iter().flatten().collect()
+    let twin = target.clash.as_deref().map(|other| clashing(it, other));
+    [there, back, clock(us, it, seen.clock), twin].into_iter().flatten().collect()
 }
 
 /// The dialler does not reach whom it dialled.
@@ -157,10 +158,13 @@ fn silent(dialler: Party<'_>, dialled: Party<'_>) -> Finding {
     finding(
         FindingKind::Udp,
         format!(
-            "nothing comes back over UDP from {} to {dialler}: filtered, or no machine there",
+            "nothing comes back over UDP from {} to {dialler}: one of both directions is filtered, or no machine is there",
             dialled.addr
         ),
-        format!("open UDP {port} from {from} to {to} in the firewalls between them, and see that {to} is up"),
+        format!(
+            "open UDP {port} from {from} to {to}, and what comes back from there, in the firewalls between them, and see that \
+             {to} is up"
+        ),
     )
 }
 
@@ -253,8 +257,9 @@ fn stranger(us: &Us, it: Party<'_>) -> Finding {
 fn busy(it: Party<'_>) -> Finding {
     finding(
         FindingKind::Busy,
-        format!("{it} has too many examinations under way"),
-        "ask again in some seconds".to_owned(),
+        format!("{it} has too many handshakes or examinations under way"),
+        "ask again in some seconds; if it stays so, `ringmesh events` there names who opens so many"
+            .to_owned(),
     )
 }
 
@@ -264,6 +269,20 @@ fn twin(us: &Us, it: Party<'_>) -> Finding {
         format!("a second agent named {} of cluster {} runs at {}", us.name, us.cluster, it.addr),
         "rename one of them, and give it a certificate of its own".to_owned(),
     )
+}
+
+/// Two agents have the name of a member.
+fn clashing(it: Party<'_>, other: &str) -> Finding {
+    finding(
+        FindingKind::Name,
+        format!("two agents are named {it}, one at {} and one at {other}", it.addr),
+        "rename one of them, and give it a certificate of its own".to_owned(),
+    )
+}
+
+/// What is wrong with our own name, if another agent has it too.
+pub(super) fn displaced(us: &Us, other: &str) -> Finding {
+    clashing(Party { name: Some(&us.name), addr: us.addr }, other)
 }
 
 fn clock(us: &Us, it: Party<'_>, clock: Clock) -> Option<Finding> {
@@ -367,6 +386,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_two_have_is_named_with_both_addresses() {
+        let target = Target { clash: Some("10.0.0.9:7300".to_owned()), ..target() };
+        let found = findings(&us(), &target, &seen(reached(), None, 0));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].kind, FindingKind::Name);
+        assert_eq!(found[0].says, "two agents are named b, one at 10.0.0.7:7300 and one at 10.0.0.9:7300");
+    }
+
+    #[test]
     fn a_seed_without_an_address_is_named() {
         let seed = Unresolved { seed: "a.example:7300".to_owned(), why: "no such name".to_owned() };
         let found = unresolved(&seed);
@@ -395,7 +423,7 @@ mod tests {
     fn target() -> Target {
         let addr = SocketAddr::from(([10, 0, 0, 7], 7_300));
         let id = Some(NodeId::from_bytes([2; 8]));
-        Target { id, name: Some("b".to_owned()), addr, is_seed: false, state: Some("Alive") }
+        Target { id, name: Some("b".to_owned()), addr, is_seed: false, state: Some("Alive"), clash: None }
     }
 
     fn seen(there: There, back: Option<Result<CallBack, Trouble>>, difference_ms: i64) -> Seen {

@@ -78,10 +78,10 @@ pub(super) fn explain(error: &ConnectionError) -> String {
         ConnectionError::ApplicationClosed(close) => {
             format!("the peer closed the link: {}", String::from_utf8_lossy(&close.reason))
         }
-        ConnectionError::ConnectionClosed(close) => {
-            let reason = String::from_utf8_lossy(&close.reason);
-            format!("the peer refused: {} ({})", reason, close.error_code)
-        }
+        ConnectionError::ConnectionClosed(close) => match String::from_utf8_lossy(&close.reason) {
+            reason if reason.is_empty() => format!("the peer refused: {}", close.error_code),
+            reason => format!("the peer refused: {reason} ({})", close.error_code),
+        },
         ConnectionError::VersionMismatch
         | ConnectionError::TransportError(_)
         | ConnectionError::Reset

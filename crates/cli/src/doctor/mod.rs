@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ringmesh_agent::client;
+use ringmesh_agent::config::Config;
 use serde_json::{Value, json};
 
 use crate::agent::{environment, read};
@@ -42,28 +43,47 @@ pub(crate) struct DoctorArgs {
 const HTTP_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_500);
 
 impl DoctorArgs {
-    fn ask(&self) -> Ask {
-        let configured = || {
-            let listen = read(self.config.as_ref()?, &environment()).ok()?.http.listen;
+    fn ask(&self, config: Option<&Config>) -> Ask {
+        let configured = |config: &Config| {
+            let listen = config.http.listen;
             let ip = if listen.ip().is_unspecified() { HTTP_DEFAULT.ip() } else { listen.ip() };
-            Some(SocketAddr::new(ip, listen.port()))
+            SocketAddr::new(ip, listen.port())
         };
-        Ask { http: self.http.or_else(configured).unwrap_or(HTTP_DEFAULT), json: self.json }
+        Ask { http: self.http.or_else(|| config.map(configured)).unwrap_or(HTTP_DEFAULT), json: self.json }
     }
 }
 
 pub(crate) async fn run(args: DoctorArgs) -> Outcome {
     let (path, limit) =
         if args.all { ("/api/v1/doctor?all=true", ALL_WITHIN) } else { ("/api/v1/doctor", USUAL_WITHIN) };
-    let ask = args.ask();
+    let config = args.config.as_ref().map(|path| read(path, &environment())).transpose()?;
+    let ask = args.ask(config.as_ref());
     match client::ask_patiently(ask.http, path, limit).await {
-        Ok(answer) => show(&ask, &body_of(&ask, answer)?),
+        Ok(answer) => {
+            let examination = body_of(&ask, answer)?;
+            check_who_answers(&ask, config.as_ref(), &examination)?;
+            show(&ask, &examination)
+        }
         Err(error) => {
             let failure = unreachable(&ask, &error);
             examine_alone(&args, &ask, &failure.says).await;
             Err(failure)
         }
     }
+}
+
+/// An examination by another agent than the one that the configuration is of says nothing about that one.
+fn check_who_answers(ask: &Ask, config: Option<&Config>, examination: &Value) -> Outcome {
+    let Some(meant) = config.map(|config| config.node.name.to_string()) else { return Ok(()) };
+    let answers = text(examination, "node");
+    if answers == meant {
+        return Ok(());
+    }
+    let http = ask.http;
+    Err(Failure::refused(format!(
+        "at {http} {} answers, and the file is of {meant}: give --http",
+        visible(&answers)
+    )))
 }
 
 /// Shows an examination; what is not well makes it a failure.
