@@ -76,6 +76,14 @@ fn a_mesh_that_is_well_is_well_and_keeps_its_links() {
     assert_eq!([links(&host), links(&guest)], before, "no link was opened or replaced");
     // Each was called once and called back twice: from the mesh port and from another.
     assert_eq!([&host, &guest].map(|config| metric(config, "mesh_examined_total")), [3, 3]);
+    let guests = folder.0.join(format!("{}.toml", guest.name));
+    let guests = guests.to_str().expect("a text");
+    let output = doctor(&host, &["--config", guests]);
+    assert_eq!(output.status.code(), Some(1), "another agent answers than the one of the file");
+    let says = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(says.contains(&host.name) && says.contains(&format!("the file is of {}", guest.name)), "{says}");
+    let output = doctor(&host, &["--config", "/nonexistent"]);
+    assert_eq!(output.status.code(), Some(2), "what cannot be read is not left out");
 }
 
 #[test]

@@ -55,6 +55,8 @@ const INSTEAD_MAX: usize = 3;
 const SENT_ON_MAX: u8 = 3;
 /// At most one renewal in this time, whatever peers say.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// At most one return in this time, whoever orders this node to be forgotten.
+const RETURN_EVERY: Duration = Duration::from_secs(30);
 /// The standing of one stranger is asked for at most this often.
 const PULL_EVERY: Duration = Duration::from_millis(200);
 
@@ -116,10 +118,20 @@ pub(crate) struct Contacts {
     /// Who refused our present epoch as too far ahead.
     refused_by: BTreeSet<NodeId>,
     renewed: Option<Instant>,
+    returned: Option<Instant>,
     echoes: TokenBucket,
     /// Catalogues that may be begun.
     catalogues: TokenBucket,
     reports: TokenBucket,
+}
+
+/// Whether something that may happen once in a time may happen now. If so, it counts as happened.
+fn is_due(last: &mut Option<Instant>, now: Instant, every: Duration) -> bool {
+    let is_due = last.is_none_or(|at| now.since(at) >= every);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
 }
 
 impl Contacts {
@@ -134,6 +146,7 @@ impl Contacts {
             joined: None,
             refused_by: BTreeSet::new(),
             renewed: None,
+            returned: None,
             echoes: TokenBucket::new(64, Duration::from_millis(10)),
             catalogues: TokenBucket::new(CATALOGUES_AT_ONCE, CATALOGUE_EVERY),
             reports: TokenBucket::new(8, Duration::from_secs(2)),
@@ -155,11 +168,11 @@ impl Contacts {
     }
 
     pub(crate) fn may_renew(&mut self, now: Instant) -> bool {
-        let may = self.renewed.is_none_or(|at| now.since(at) >= RENEW_EVERY);
-        if may {
-            self.renewed = Some(now);
-        }
-        may
+        is_due(&mut self.renewed, now, RENEW_EVERY)
+    }
+
+    pub(crate) fn may_return(&mut self, now: Instant) -> bool {
+        is_due(&mut self.returned, now, RETURN_EVERY)
     }
 
     pub(crate) fn is_newcomer(&self, now: Instant) -> bool {

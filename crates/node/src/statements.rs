@@ -593,7 +593,7 @@ impl Node {
     fn on_forgotten(&mut self, now: Instant, giver: NodeId, floor: Epoch) {
         let ahead = self.clock.wall(now).after(CATCH_UP_MAX).as_unix_millis();
         let is_meant = floor >= self.membership.identity().epoch && floor.0 < ahead && !self.is_displaced();
-        if is_meant && self.contacts.may_renew(now) {
+        if is_meant && self.contacts.may_return(now) {
             let cause =
                 format!("an operator at {} had this node forgotten, and it lives", self.name_of(giver));
             self.change_epoch(now, floor.next(), cause);

@@ -66,7 +66,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Outcome {
         }
         Err(error) => {
             let failure = unreachable(&ask, &error);
-            examine_alone(&args, &ask, &failure.says).await;
+            examine_alone(config.as_ref(), &ask, &failure.says).await;
             Err(failure)
         }
     }
@@ -166,9 +166,9 @@ fn visible(text: &str) -> String {
 }
 
 /// Says what can be said without the agent.
-async fn examine_alone(args: &DoctorArgs, ask: &Ask, why: &str) {
-    let checks = match &args.config {
-        Some(path) => offline::check(path, ask.http).await,
+async fn examine_alone(config: Option<&Config>, ask: &Ask, why: &str) {
+    let checks = match config {
+        Some(config) => offline::check(config, ask.http).await,
         None => Vec::new(),
     };
     if ask.json {
@@ -176,7 +176,7 @@ async fn examine_alone(args: &DoctorArgs, ask: &Ask, why: &str) {
         print_line(&json!({ "error": "unreachable", "detail": why, "checks": checks }).to_string());
         return;
     }
-    if args.config.is_none() {
+    if config.is_none() {
         print_line("with --config FILE, doctor checks what can be checked while no agent answers");
     }
     let mut table = Table::new(&["CHECK", "OK", "FINDING"]);

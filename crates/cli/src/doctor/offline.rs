@@ -3,7 +3,6 @@
 
 use core::net::SocketAddr;
 use std::net::UdpSocket;
-use std::path::Path;
 
 use ringmesh_agent::agent::preflight;
 use ringmesh_agent::clock::wall_now;
@@ -12,8 +11,6 @@ use ringmesh_agent::doctor;
 use ringmesh_agent::pki::Credentials;
 use ringmesh_types::time::WallTime;
 use serde_json::{Value, json};
-
-use crate::agent::{environment, read};
 
 /// Days before its end at which a certificate is told of.
 const ENDS_SOON_DAYS: u64 = 14;
@@ -41,19 +38,15 @@ impl Check {
     }
 }
 
-/// Checks the configuration at `path` of an agent that was asked at `asked` and did not answer.
-pub(super) async fn check(path: &Path, asked: SocketAddr) -> Vec<Check> {
-    let config = match read(path, &environment()) {
-        Ok(config) => config,
-        Err(failure) => return vec![Check { what: "configuration", result: Err(failure.says) }],
-    };
-    let is_valid = preflight(&config).map_err(|problems| problems.join("; "));
+/// Checks the configuration of an agent that was asked at `asked` and did not answer.
+pub(super) async fn check(config: &Config, asked: SocketAddr) -> Vec<Check> {
+    let is_valid = preflight(config).map_err(|problems| problems.join("; "));
     let mut checks = vec![
-        Check { what: "configuration", result: is_valid.map(|_| format!("{} is valid", path.display())) },
-        Check { what: "http.listen", result: http(&config, asked) },
+        Check { what: "configuration", result: is_valid.map(|_| "an agent can start with it".to_owned()) },
+        Check { what: "http.listen", result: http(config, asked) },
         Check { what: "mesh.listen", result: mesh(config.mesh.listen) },
     ];
-    checks.extend(certificate(&config));
+    checks.extend(certificate(config));
     for seed in &config.mesh.seeds {
         let wrong = |why| format!("{seed} has no address: {why}. Correct mesh.seeds or the name in DNS");
         let result = doctor::resolve(seed).await.map_err(wrong);
