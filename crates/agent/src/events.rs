@@ -42,9 +42,10 @@ impl Recorder {
         let mut recorded = self.recorded();
         recorded.sequence += 1;
         let sequence = recorded.sequence;
-        let refusals = recorded.events.iter().filter(|kept| kept.kind == EventKind::Refused).count();
-        let first = if event.kind == EventKind::Refused && refusals >= REFUSALS_KEPT {
-            recorded.events.iter().position(|kept| kept.kind == EventKind::Refused)
+        let is_refusal = |event: &Event| event.kind == EventKind::Refused;
+        let refusals = || recorded.events.iter().filter(|kept| is_refusal(kept)).count();
+        let first = if is_refusal(&event) && refusals() >= REFUSALS_KEPT {
+            recorded.events.iter().position(is_refusal)
         } else {
             (recorded.events.len() >= EVENTS_KEPT).then_some(0)
         };

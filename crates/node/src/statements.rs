@@ -201,19 +201,13 @@ impl Node {
     fn show_forgotten(&mut self, now: Instant, source: Source, offered: &Stored) {
         self.stats.documents_forgotten += 1;
         let owner = offered.document.key.owner;
-        let target = match &offered.body {
-            Body::Node(body) if source.peer() == Some(owner) => {
-                let addr = SocketAddr::from(body.mesh);
-                self.contacts.may_echo(now).then_some(Target { id: Some(owner), addr })
-            }
-            Body::Node(_)
-            | Body::Trust
-            | Body::Services(_)
-            | Body::Health(_)
-            | Body::Forget(..)
-            | Body::Map(..)
-            | Body::Layout(..)
-            | Body::Opaque => self.may_echo_to(now, source),
+        let target = if let Body::Node(body) = &offered.body
+            && source.peer() == Some(owner)
+        {
+            let addr = SocketAddr::from(body.mesh);
+            self.contacts.may_echo(now).then_some(Target { id: Some(owner), addr })
+        } else {
+            self.may_echo_to(now, source)
         };
         let Some(target) = target else {
             return;
@@ -290,13 +284,15 @@ impl Node {
 
     /// The mesh knows a higher epoch of ours than the one we use.
     pub(crate) fn catch_up(&mut self, now: Instant, known: Epoch) {
-        let ahead = self.clock.wall(now).after(CATCH_UP_MAX).as_unix_millis();
-        if self.is_displaced() {
-            return;
-        }
-        if known >= self.membership.identity().epoch && known.0 < ahead {
+        if self.is_behind(now, known) {
             self.change_epoch(now, known.next(), format!("the mesh knows epoch {known} of this node"));
         }
+    }
+
+    /// Whether this node should go on above `known`: its epoch is no later, the place is its own, and its clock is not far behind.
+    fn is_behind(&self, now: Instant, known: Epoch) -> bool {
+        let ahead = self.clock.wall(now).after(CATCH_UP_MAX).as_unix_millis();
+        !self.is_displaced() && known >= self.membership.identity().epoch && known.0 < ahead
     }
 
     /// Somebody else uses a member's name: said once, shown in `members` for as long as it is so.
@@ -591,9 +587,7 @@ impl Node {
     /// An operator took this node for dead: it lives, and goes on under an epoch that may come back. Rarely, for any member can
     /// give such an order.
     fn on_forgotten(&mut self, now: Instant, giver: NodeId, floor: Epoch) {
-        let ahead = self.clock.wall(now).after(CATCH_UP_MAX).as_unix_millis();
-        let is_meant = floor >= self.membership.identity().epoch && floor.0 < ahead && !self.is_displaced();
-        if is_meant && self.contacts.may_return(now) {
+        if self.is_behind(now, floor) && self.contacts.may_return(now) {
             let cause =
                 format!("an operator at {} had this node forgotten, and it lives", self.name_of(giver));
             self.change_epoch(now, floor.next(), cause);

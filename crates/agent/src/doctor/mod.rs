@@ -270,7 +270,7 @@ fn unresolved(seed: Unresolved) -> Checkup {
 
 /// We ourselves are no target, but when another agent has our name that is to be told.
 fn displaced(us: &Us, other: &str) -> Checkup {
-    unexamined(Some(us.name.clone()), us.addr.to_string(), vec![words::displaced(us, other)])
+    unexamined(Some(us.name.clone()), us.addr.to_string(), vec![words::twin(us, &other)])
 }
 
 fn unexamined(node: Option<String>, address: String, findings: Vec<Finding>) -> Checkup {

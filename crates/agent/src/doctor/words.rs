@@ -13,6 +13,8 @@ use super::targets::{Target, Unresolved};
 
 /// Clocks that differ by more are told of, in milliseconds.
 const CLOCK_MS_MAX: u64 = 5_000;
+/// What mends that two agents have one name.
+const RENAME: &str = "rename one of them, and give it a certificate of its own";
 
 /// Something that is wrong with a path or a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,7 +93,7 @@ pub(super) fn findings(us: &Us, target: &Target, seen: &Seen) -> Vec<Finding> {
     let it = Party { name: target.name.as_deref(), addr: target.addr };
     let there = match &seen.there {
         There::Reached { .. } | There::Ourselves => None,
-        There::Twin => Some(twin(us, it)),
+        There::Twin => Some(twin(us, &it.addr)),
         There::Not { trouble, is_heard: true } => {
             Some(one_way(me, it, trouble, &format!("{it} reaches {me}")))
         }
@@ -263,11 +265,12 @@ fn busy(it: Party<'_>) -> Finding {
     )
 }
 
-fn twin(us: &Us, it: Party<'_>) -> Finding {
+/// Another agent has our name too.
+pub(super) fn twin(us: &Us, at: &dyn fmt::Display) -> Finding {
     finding(
         FindingKind::Name,
-        format!("a second agent named {} of cluster {} runs at {}", us.name, us.cluster, it.addr),
-        "rename one of them, and give it a certificate of its own".to_owned(),
+        format!("a second agent named {} of cluster {} runs at {at}", us.name, us.cluster),
+        RENAME.to_owned(),
     )
 }
 
@@ -276,13 +279,8 @@ fn clashing(it: Party<'_>, other: &str) -> Finding {
     finding(
         FindingKind::Name,
         format!("two agents are named {it}, one at {} and one at {other}", it.addr),
-        "rename one of them, and give it a certificate of its own".to_owned(),
+        RENAME.to_owned(),
     )
-}
-
-/// What is wrong with our own name, if another agent has it too.
-pub(super) fn displaced(us: &Us, other: &str) -> Finding {
-    clashing(Party { name: Some(&us.name), addr: us.addr }, other)
 }
 
 fn clock(us: &Us, it: Party<'_>, clock: Clock) -> Option<Finding> {

@@ -110,8 +110,8 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "epoch-not-caught-up",
         breaks: "A member whose clock went back stays below the epoch that the mesh knows of it.",
         file: "crates/node/src/statements.rs",
-        find: "if known >= self.membership.identity().epoch && known.0 < ahead {",
-        replace: "if false && known.0 < ahead {",
+        find: "known >= self.membership.identity().epoch && known.0 < ahead",
+        replace: "false && known.0 < ahead",
     },
     Mutation {
         name: "down-forgotten-at-restart",
