@@ -107,14 +107,17 @@ impl<C: CheckSeal> Gate<C> {
         let proven = self.checker.vouched_key(key.owner, body).and_then(|document_key| {
             // The body alone can be replayed under any version: only with the seal is it the owner's word.
             Verified::check_document(document.clone(), &document_key, &self.checker)
-                .map(|_| document_key)
+                .map(|checked| (document_key, checked))
                 .map_err(|error| error.to_string())
         });
         match proven {
-            Ok(document_key) => {
+            Ok((document_key, checked)) => {
                 let before = self.keys.insert(key.owner, (*version, document_key));
                 if before.is_some_and(|(_, before)| before != document_key) {
                     self.checked.retain(|checked, _| checked.owner != key.owner);
+                }
+                if let Ok(stored) = checked.read() {
+                    self.remember(stored);
                 }
                 true
             }
@@ -138,17 +141,14 @@ impl<C: CheckSeal> Gate<C> {
         let checked = match statement {
             Statement::Document(document) => match self.known(&document) {
                 Some(stored) => Ok(VerifiedStatement::Document(stored)),
-                None => Verified::check_document(document, key, &self.checker).map(|document| {
-                    match document.read() {
-                        Ok(stored) => {
-                            // Large ones are pulled, once.
-                            if stored.get().document.body.len() <= PUSH_BODY_BYTES_MAX {
-                                self.remember(stored.clone());
-                            }
-                            VerifiedStatement::Document(stored)
-                        }
-                        Err(error) => VerifiedStatement::Unreadable(speaker, error.to_string()),
+                None => Verified::check_document(document, key, &self.checker).map(|document| match document
+                    .read()
+                {
+                    Ok(stored) => {
+                        self.remember(stored.clone());
+                        VerifiedStatement::Document(stored)
                     }
+                    Err(error) => VerifiedStatement::Unreadable(speaker, error.to_string()),
                 }),
             },
             Statement::Accusation(accusation) => {
@@ -166,7 +166,11 @@ impl<C: CheckSeal> Gate<C> {
         self.checked.get(&document.key).filter(|checked| checked.get().document == *document).cloned()
     }
 
+    /// Keeps what was checked, but for large documents: they are pulled, once.
     fn remember(&mut self, stored: Verified<Arc<Stored>>) {
+        if stored.get().document.body.len() > PUSH_BODY_BYTES_MAX {
+            return;
+        }
         let key = stored.get().document.key.clone();
         if self.checked.insert(key.clone(), stored).is_none() {
             self.oldest.push_back(key);
@@ -204,6 +208,7 @@ fn is_trust(statement: &Statement) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
     use core::time::Duration;
 
     use super::*;
@@ -213,11 +218,15 @@ mod tests {
 
     const NOW: WallTime = WallTime::from_unix_millis(1_700_000_000_000);
 
-    /// A seal is right if it repeats the key; a trust body is the key itself.
-    struct Repeats;
+    /// A seal is right if it repeats the key; a trust body is the key itself. Counts what is checked.
+    #[derive(Default)]
+    struct Repeats {
+        checks: Cell<u32>,
+    }
 
     impl CheckSeal for Repeats {
         fn is_sealed_by(&self, key: &DocumentKey, _: &[u8], seal: &Seal) -> bool {
+            self.checks.set(self.checks.get() + 1);
             seal.0[..32] == key[..]
         }
 
@@ -237,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_statement_waits_for_its_trust_and_then_passes() {
-        let mut gate = Gate::new(Repeats);
+        let mut gate = Gate::new(Repeats::default());
         let first = gate.admit(Instant::START, NOW, vec![document("node", 1, &[], 7)]);
         assert_eq!(first.wanted.len(), 1);
         assert!(first.admitted.is_empty());
@@ -247,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_statement_waits_five_seconds_at_most() {
-        let mut gate = Gate::new(Repeats);
+        let mut gate = Gate::new(Repeats::default());
         gate.admit(Instant::START, NOW, vec![document("node", 1, &[], 7)]);
         let late = gate.admit(Instant::from_millis(5_000), NOW, vec![document("trust", 1, &[7; 32], 7)]);
         assert_eq!(late.admitted.len(), 1);
@@ -256,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_wrong_seal_is_rejected_alone() {
-        let mut gate = Gate::new(Repeats);
+        let mut gate = Gate::new(Repeats::default());
         let batch = vec![
             document("node", 1, &[], 8),
             document("weather", 1, &[], 7),
@@ -268,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_trust_document_that_is_not_sealed_by_its_owner_changes_no_key() {
-        let mut gate = Gate::new(Repeats);
+        let mut gate = Gate::new(Repeats::default());
         gate.admit(Instant::START, NOW, vec![document("trust", 1, &[7; 32], 7)]);
         let forged = gate.admit(Instant::START, NOW, vec![document("trust", u64::MAX, &[6; 32], 5)]);
         assert_eq!((forged.admitted.len(), forged.rejected.len()), (0, 2));
@@ -278,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_trust_document_of_far_ahead_does_not_outlast_the_clock_that_was_wrong() {
-        let mut gate = Gate::new(Repeats);
+        let mut gate = Gate::new(Repeats::default());
         let of_epoch = |ahead: Duration, key: u8| match document("trust", 1, &[key; 32], key) {
             Statement::Document(document) => {
                 let version = Version { epoch: Epoch(NOW.after(ahead).as_unix_millis()), sequence: 1 };
@@ -293,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_was_checked_is_not_checked_again_unless_it_or_its_owners_key_changed() {
-        let mut gate = Gate::new(Repeats);
+        let mut gate = Gate::new(Repeats::default());
         let node = document("node", 1, &[], 7);
         gate.admit(Instant::START, NOW, vec![document("trust", 1, &[7; 32], 7), node.clone()]);
         let again = gate.admit(Instant::START, NOW, vec![node.clone(), document("node", 1, &[1], 8)]);
@@ -303,8 +312,18 @@ mod tests {
     }
 
     #[test]
+    fn a_seal_is_checked_once() {
+        let mut gate = Gate::new(Repeats::default());
+        let batch = vec![document("trust", 1, &[7; 32], 7), document("weather", 1, &[], 7)];
+        assert_eq!(gate.admit(Instant::START, NOW, batch.clone()).admitted.len(), 2);
+        assert_eq!(gate.checker.checks.get(), 2);
+        assert_eq!(gate.admit(Instant::START, NOW, batch).admitted.len(), 2);
+        assert_eq!(gate.checker.checks.get(), 2);
+    }
+
+    #[test]
     fn what_is_known_again_is_bounded() {
-        let mut gate = Gate::new(Repeats);
+        let mut gate = Gate::new(Repeats::default());
         gate.admit(Instant::START, NOW, vec![document("trust", 1, &[7; 32], 7)]);
         for number in 0..2 * CHECKED_MAX {
             let topic = format!("weather/{number}").parse().expect("a topic");
@@ -318,7 +337,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let mut gate = Gate::new(Repeats);
+        let mut gate = Gate::new(Repeats::default());
         for sequence in 0..=PARKED_STATEMENTS_MAX as u64 {
             gate.admit(Instant::START, NOW, vec![document("node", sequence, &[], 7)]);
         }

@@ -157,16 +157,16 @@ pub struct Plumtree {
 
 impl Plumtree {
     /// These are the links now. New ones are eager, and so are all once one is gone: it may have been what held the tree
-    /// together here.
-    pub fn set_links(&mut self, links: &[NodeId]) {
+    /// together here. Gives back the new ones.
+    pub fn set_links(&mut self, links: &[NodeId]) -> Vec<NodeId> {
         let before = self.links.len();
         self.links.retain(|id, _| links.contains(id));
         if self.links.len() < before {
             self.links.values_mut().for_each(|link| *link = Link { is_eager: true, repeats: 0 });
         }
-        for id in links {
-            self.links.entry(*id).or_insert(Link { is_eager: true, repeats: 0 });
-        }
+        let new: Vec<NodeId> = links.iter().filter(|id| !self.links.contains_key(*id)).copied().collect();
+        self.links.extend(new.iter().map(|id| (*id, Link { is_eager: true, repeats: 0 })));
+        new
     }
 
     /// What was counted.

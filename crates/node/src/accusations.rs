@@ -335,7 +335,9 @@ impl Node {
     fn pace(&self, subject: NodeId) -> Pace {
         let refutes_within = if self.config.parts.measured_waits {
             let lost = REFUTE_IN_LOSS.mul_f64(self.membership.loss().share());
-            self.wait_for(subject) * REFUTE_WAITS + lost
+            let needs = self.wait_for(subject) * REFUTE_WAITS + lost;
+            let in_crowd = if self.crowd.is_there() { self.config.suspicion.max } else { Duration::ZERO };
+            needs.max(in_crowd)
         } else {
             Duration::ZERO
         };

@@ -40,10 +40,8 @@ const CONTACTS_MAX: usize = 8;
 const REMEMBERED_TRIES: u32 = 6;
 /// Whoever has come less than this ago accuses nobody: its hands are full, and so may be those of all that came with it.
 const SETTLES_FOR: Duration = Duration::from_secs(2);
-/// A joiner shows its documents to members that it hears of within this time.
+/// A joiner shows its documents to those that become its neighbours within this time.
 const NEWCOMER_FOR: Duration = Duration::from_secs(5);
-/// In a larger mesh it shows them to about so many, who pass them on.
-const GREETED_MAX: usize = 4;
 /// So many members must refuse our epoch as too far ahead before we give it up: one could lie.
 const REFUSERS_ENOUGH: usize = 2;
 /// So many catalogues are given out at once, then one in this time: whoever asks for more is sent to others.
@@ -636,16 +634,15 @@ impl Node {
         self.push_documents(peer, Class::Standing, documents);
     }
 
-    /// A member came to be known: if we have just joined, it may not know us.
-    pub(crate) fn greet(&mut self, now: Instant, id: NodeId) {
+    /// These are neighbours from now on: if we have just joined they may not know us, and would tell us nothing.
+    pub(crate) fn greet(&mut self, now: Instant, neighbours: &[NodeId]) {
         if !self.contacts.is_newcomer(now) {
             return;
         }
-        let known = self.members.len();
-        let is_chosen = known <= GREETED_MAX || self.rng.random_range(0..known) < GREETED_MAX;
-        let target = self.members.find(id).map(Member::target);
-        if let Some(target) = target.filter(|_| is_chosen) {
-            self.show_ourselves(target);
+        for id in neighbours {
+            if let Some(target) = self.members.find(*id).map(Member::target) {
+                self.show_ourselves(target);
+            }
         }
     }
 

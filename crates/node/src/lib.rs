@@ -6,6 +6,7 @@
 
 mod accusations;
 mod contacts;
+mod crowd;
 mod damping;
 mod demotions;
 mod gray;

@@ -30,6 +30,7 @@ use ringmesh_types::wire::{self, Channel};
 
 use crate::accusations::{Accusations, outlook};
 use crate::contacts::Contacts;
+use crate::crowd::Crowd;
 use crate::demotions::Demotions;
 use crate::io::{Class, Input, Output, Persist, Target, Wake};
 use crate::isolation::Isolation;
@@ -195,6 +196,7 @@ pub struct Node {
     pub(crate) demotions: Demotions,
     pub(crate) watch: Watch,
     pub(crate) isolation: Isolation,
+    pub(crate) crowd: Crowd,
     pub(crate) timers: Timers<Timer>,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) standing: Standing,
@@ -253,6 +255,7 @@ impl Node {
             demotions: Demotions::default(),
             watch: Watch::default(),
             isolation: Isolation::new(now),
+            crowd: Crowd::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             standing: Standing::Serving,
@@ -398,6 +401,8 @@ impl Node {
     }
 
     fn deliver_membership(&mut self, now: Instant) {
+        let epochs = self.members.iter().map(|member| member.identity().epoch);
+        self.crowd.look(now, self.clock.wall(now), epochs);
         let Self { membership, config, members, paths, .. } = self;
         membership.handle_timeout(now, &|id| outlook(config, members, paths, id));
     }

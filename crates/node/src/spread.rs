@@ -187,7 +187,7 @@ impl Node {
     }
 
     /// Brings the links up to date. While many come at once, not for each of them: a link costs both ends a handshake.
-    fn refresh_links(&mut self, now: Instant) {
+    pub(crate) fn refresh_links(&mut self, now: Instant) {
         let is_recent = now.since(self.spread.refreshed) < REFRESHED_EVERY;
         if is_recent && self.contacts.is_newcomer(now) && self.spread.overlay.may_wait() {
             return;
@@ -196,7 +196,8 @@ impl Node {
         let is_wanted = |member: &&Member| !self.members.is_me(member) && is_reachable(member.state());
         let others = self.members.iter().filter(is_wanted).map(|member| (member.id(), &member.body().zone));
         if self.spread.overlay.refresh(others) {
-            self.spread.tree.set_links(self.spread.overlay.links());
+            let new = self.spread.tree.set_links(self.spread.overlay.links());
+            self.greet(now, &new);
         }
     }
 

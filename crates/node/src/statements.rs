@@ -89,6 +89,7 @@ impl Node {
             Source::Pushed(_) => 0,
             // What was missed before is no news to others, but for what is told by name only.
             Source::Answered(_) => {
+                self.refresh_links(now);
                 news.retain(|kept| !is_small(&kept.statement()));
                 0
             }
@@ -468,7 +469,6 @@ impl Node {
         }
         if cause.is_some() || matches!(arrival, Arrival::First | Arrival::Remembered) {
             self.repair_for_a_while(now);
-            self.greet(now, owner);
         }
     }
 

@@ -34,6 +34,10 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) struct Condition {
     /// Since when its agent runs.
     pub(crate) runs_since: Option<Instant>,
+    /// Whether it has run before, so that others may not have heard of the life that it lives.
+    pub(crate) has_restarted: bool,
+    /// Whether it has ever run.
+    pub(crate) has_run: bool,
     /// Whether its services run.
     pub(crate) is_up: bool,
     /// Whether its agent stopped in good order and is waited for.
@@ -292,6 +296,8 @@ impl Stage {
     pub(crate) fn note_started(&mut self, host: usize) {
         let now = self.now();
         let condition = &mut self.conditions[host];
+        condition.has_restarted = condition.has_run;
+        condition.has_run = true;
         condition.runs_since = Some(now);
         condition.is_up = true;
         condition.is_away = false;
@@ -328,6 +334,14 @@ impl Stage {
         let condition = &self.conditions[host];
         let is_past = |at: Option<Instant>| at.is_none_or(|at| self.now().since(at) >= GRACE);
         self.is_well(host) && is_past(condition.well_since) && is_past(condition.runs_since)
+    }
+
+    /// Whether it has no excuse to declare somebody Down, or to be declared Down: a first start is none.
+    pub(crate) fn has_no_excuse(&self, host: usize) -> bool {
+        let condition = &self.conditions[host];
+        let is_past = |at: Option<Instant>| at.is_none_or(|at| self.now().since(at) >= GRACE);
+        let has_settled = !condition.has_restarted || is_past(condition.runs_since);
+        self.is_well(host) && is_past(condition.well_since) && has_settled
     }
 
     /// Whether an agent is asked by anybody: it runs, is honest and well, and has not just started.

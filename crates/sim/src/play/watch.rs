@@ -300,8 +300,8 @@ impl Watch {
             return;
         }
         let is_honest = !stage.conditions[observer].is_liar && !stage.conditions[observer].is_twin;
-        let was_well = stage.is_healthy(subject) && stage.is_long_reachable(observer, subject);
-        let is_false = is_honest && was_well && stage.is_healthy(observer);
+        let was_well = stage.has_no_excuse(subject) && stage.is_long_reachable(observer, subject);
+        let is_false = is_honest && was_well && stage.has_no_excuse(observer);
         self.removals.push(Removal { at, observer, subject, is_false });
         if is_false {
             self.false_positives += 1;

@@ -209,6 +209,13 @@ pub(super) const TABLE: &[Mutation] = &[
         replace: "",
     },
     Mutation {
+        name: "crowd-not-seen",
+        breaks: "Where many have just started, the accused have no more time than else.",
+        file: "crates/node/src/crowd.rs",
+        find: "young >= ACCUSERS_ENOUGH && young * SHARE >= members",
+        replace: "young > members",
+    },
+    Mutation {
         name: "suspicion-never-expires",
         breaks: "A suspect stays one for ever.",
         file: "crates/gossip/src/suspicion.rs",
