@@ -336,6 +336,65 @@ fn a_certificate_whose_name_is_not_the_nodes_is_refused_with_a_reason_on_both_si
     assert!(events.to_string().contains("lacks the DNS name"), "the host says why: {events}");
 }
 
+/// The head of a first packet of QUIC version 1, and nothing sealed behind it (RFC 9000, 17.2.2). Of every four, one is
+/// taken for a packet until its seal is looked at.
+fn unsealed_first_packet(destination: u8) -> Vec<u8> {
+    let mut packet = vec![0xc3, 0, 0, 0, 1, 8];
+    packet.extend([destination; 8]);
+    // No source id, no token, 1,182 bytes more.
+    packet.extend([0, 0, 0x44, 0x9e]);
+    packet.resize(1_200, 7);
+    packet
+}
+
+/// Where to send what should come to `to` while nothing comes back. Says each time that something has passed.
+async fn mute_relay(to: SocketAddr) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let [inner, outer] = [(); 2].map(|()| tokio::net::UdpSocket::bind("127.0.0.1:0"));
+    let (inner, outer) = (inner.await.expect("binds"), outer.await.expect("binds"));
+    let addr = inner.local_addr().expect("is bound");
+    let (tell, passed) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut packet = [0; 2_048];
+        while let Ok(length) = inner.recv(&mut packet).await {
+            outer.send_to(&packet[..length], to).await.expect("sends");
+            let _ = tell.send(());
+        }
+    });
+    (addr, passed)
+}
+
+#[test]
+fn who_gives_up_or_sends_garbage_is_counted_and_no_event() {
+    const GIVEN_UP: u64 = 5;
+    let folder = Folder::new("gives-up");
+    let ca = authority("test");
+    let host = Config::local(33_000, 0);
+    let _host = host.start(&folder, &ca);
+    within(Duration::from_secs(10), "the agent answers", || alive_at(host.http_addr()) == 1);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let dialler = Liar::new(&folder, &ca, SocketAddr::from(([127, 0, 0, 1], 33_050)));
+        let name = server_name_of_cluster(&dialler.credentials.cluster);
+        for _ in 0..GIVEN_UP {
+            let client = quic::client_config(&dialler.credentials).expect("configures");
+            let (relay, mut passed) = mute_relay(host.mesh_addr()).await;
+            let dial = dialler.endpoint.connect_with(client, relay, &name).expect("dials");
+            passed.recv().await.expect("the dial began");
+            drop(dial);
+        }
+        dialler.endpoint.wait_idle().await;
+    });
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
+    for destination in 0..32 {
+        stranger.send_to(&unsealed_first_packet(destination), host.mesh_addr()).expect("sends");
+    }
+    within(Duration::from_secs(10), "all are counted", || metric(&host, "mesh_refused_total") > GIVEN_UP);
+    let (_, events) = http(host.http_addr(), "GET", "/api/v1/events", "");
+    let refused: Vec<_> =
+        events.as_array().expect("events").iter().filter(|event| event["kind"] == "refused").collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
 #[test]
 fn an_agent_whose_certificate_is_for_another_name_does_not_start_and_says_so() {
     let folder = Folder::new("other-name");

@@ -1,10 +1,11 @@
 //! What comes in: handshakes of others, and the datagrams and streams of every link.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream, TransportErrorCode};
 use ringmesh_gossip::message::{Push, Request};
 use ringmesh_node::io::{Class, Input, Source};
 use ringmesh_types::ids::NodeId;
@@ -61,14 +62,36 @@ async fn shake_hands(mesh: &Arc<Mesh>, incoming: Incoming) {
             Ok(Ok(connection)) => admit(mesh, connection, Role::Acceptor).map(|_| {
                 mesh.stats.accepted.fetch_add(1, Ordering::Relaxed);
             }),
+            Ok(Err(error)) if is_given_up(&error) => return turn_away(mesh, addr, &error),
             Ok(Err(error)) => Err(explain(&error)),
             Err(_) => Err("the handshake took too long".to_owned()),
         },
-        Err(error) => Err(explain(&error)),
+        // Its first packet is none: garbage, or what came late for a handshake that was given up.
+        Err(error) => return turn_away(mesh, addr, &error),
     };
     if let Err(why) = outcome {
         mesh.stats.refused.fetch_add(1, Ordering::Relaxed);
         mesh.recorder.refused(addr, &why);
+    }
+}
+
+/// Counts a handshake that came to nothing, though nobody refused anybody.
+fn turn_away(mesh: &Mesh, addr: SocketAddr, why: &ConnectionError) {
+    mesh.stats.refused.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(%addr, %why, "no handshake");
+}
+
+/// Whether a dialler did not want to wait any longer. Who finds fault with us says so in TLS, or once the handshake is over.
+fn is_given_up(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::ConnectionClosed(close) => close.error_code == TransportErrorCode::APPLICATION_ERROR,
+        ConnectionError::VersionMismatch
+        | ConnectionError::TransportError(_)
+        | ConnectionError::ApplicationClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => false,
     }
 }
 
@@ -272,7 +295,7 @@ async fn answer(
     mut send: SendStream,
     mut receive: RecvStream,
     peer: NodeId,
-    addr: core::net::SocketAddr,
+    addr: SocketAddr,
 ) {
     let Ok(bytes) = receive.read_to_end(FRAME_BYTES_MAX).await else {
         return;
