@@ -119,11 +119,16 @@ impl Node {
             return;
         };
         if !known.seek.is_done() {
+            // Who was lost meanwhile is covered for once the others have answered.
+            self.maps.is_dirty |= is_dirty;
             return;
         }
         let is_round = known.author.take_round(now);
         if let Some(plan) = self.outbidding(now, service) {
-            return self.publish_map(now, service, plan);
+            self.publish_map(now, service, plan);
+            // Whom that map gives keys to may be lost.
+            self.maps.is_dirty = true;
+            return self.maps_soon(now);
         }
         let Some(known) = self.maps.known.get(service) else { return };
         if known.follower.is_some() && !is_round && !is_dirty {
