@@ -67,6 +67,8 @@ pub struct Pace {
     pub health: LocalHealth,
     /// How long the subject needs at least to hear and to refute, be it more than the configuration says.
     pub refutes_within: Duration,
+    /// Whether nobody has time, so that the subject has as long as with one accuser, however many accuse.
+    pub is_crowded: bool,
 }
 
 impl Judge {
@@ -275,6 +277,9 @@ impl Suspicions {
         let suspicion = self.find(subject)?;
         let min = self.config.min.max(pace.refutes_within);
         let max = self.config.max.max(min);
+        if pace.is_crowded {
+            return Some(suspicion.since.after(max));
+        }
         if suspicion.accusers() >= enough(others) {
             return Some(suspicion.since.after(min));
         }
@@ -391,7 +396,8 @@ mod tests {
         Instant::from_millis(millis)
     }
 
-    const WELL: &Pace = &Pace { health: LocalHealth::WELL, refutes_within: Duration::ZERO };
+    const WELL: &Pace =
+        &Pace { health: LocalHealth::WELL, refutes_within: Duration::ZERO, is_crowded: false };
 
     /// Somebody that keeps up and hears others all the time.
     fn judge(heard_subject: Option<Instant>) -> Judge {
@@ -469,6 +475,16 @@ mod tests {
         }
         let pace = Pace { refutes_within: Duration::from_secs(2), ..*WELL };
         assert_eq!(suspicions.deadline(subject(), 5, &pace), Some(at(2_000)));
+    }
+
+    #[test]
+    fn where_nobody_has_time_three_accusers_are_as_patient_as_one() {
+        let mut suspicions = Suspicions::new(SuspicionConfig::default(), Parts::ALL);
+        let pace = Pace { is_crowded: true, ..*WELL };
+        for byte in 1..=3 {
+            suspicions.accuse(at(0), &says(byte, 4), LIFE);
+            assert_eq!(suspicions.deadline(subject(), 5, &pace), Some(at(6_000)));
+        }
     }
 
     #[test]

@@ -335,13 +335,12 @@ impl Node {
     fn pace(&self, subject: NodeId) -> Pace {
         let refutes_within = if self.config.parts.measured_waits {
             let lost = REFUTE_IN_LOSS.mul_f64(self.membership.loss().share());
-            let needs = self.wait_for(subject) * REFUTE_WAITS + lost;
-            let in_crowd = if self.crowd.is_there() { self.config.suspicion.max } else { Duration::ZERO };
-            needs.max(in_crowd)
+            self.wait_for(subject) * REFUTE_WAITS + lost
         } else {
             Duration::ZERO
         };
-        Pace { health: self.membership.local_health(), refutes_within }
+        let is_crowded = self.config.parts.measured_waits && self.crowd.is_there();
+        Pace { health: self.membership.local_health(), refutes_within, is_crowded }
     }
 
     /// A suspect that we have tried to reach since `begun` had time enough to answer us.

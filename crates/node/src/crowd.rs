@@ -11,6 +11,8 @@ use ringmesh_types::time::{Instant, WallTime};
 
 /// Who has started less than this ago, by its epoch, has not settled.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// An epoch may be ahead of this clock by so much.
+const AHEAD_MAX: Duration = Duration::from_secs(1);
 /// One in so many members, and no fewer than could remove another one, are a crowd.
 const SHARE: usize = 8;
 /// How often to look.
@@ -24,20 +26,20 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Looks again, if it is time. An epoch is its owner's wall clock when it started: a clock that is wrong counts for nothing.
-    pub(crate) fn look(
-        &mut self,
-        now: Instant,
-        wall: WallTime,
-        epochs: impl ExactSizeIterator<Item = Epoch>,
-    ) {
+    /// Looks again, if it is time, at the epochs of those that serve. Most are their owner's wall clock when it started; what is
+    /// more than a moment ahead of this one is no age.
+    pub(crate) fn look(&mut self, now: Instant, wall: WallTime, epochs: impl Iterator<Item = Epoch>) {
         if self.looked.is_some_and(|at| now.since(at) < LOOK_EVERY) {
             return;
         }
         self.looked = Some(now);
-        let members = epochs.len();
-        let age = |epoch: Epoch| Duration::from_millis(wall.as_unix_millis().abs_diff(epoch.0));
-        let young = epochs.filter(|epoch| age(*epoch) < SETTLED_AFTER).count();
+        let (mut members, mut young) = (0, 0);
+        let latest = wall.after(AHEAD_MAX).as_unix_millis();
+        for epoch in epochs {
+            let age = latest.checked_sub(epoch.0).map(Duration::from_millis);
+            members += 1;
+            young += usize::from(age.is_some_and(|age| age < SETTLED_AFTER + AHEAD_MAX));
+        }
         self.is_there = young >= ACCUSERS_ENOUGH && young * SHARE >= members;
     }
 
@@ -65,6 +67,17 @@ mod tests {
     fn three_are_a_crowd_if_they_are_one_in_eight() {
         assert!(is_crowd(3, 0) && is_crowd(3, 21) && is_crowd(100, 0));
         assert!(!is_crowd(2, 0) && !is_crowd(3, 22) && !is_crowd(0, 100));
+    }
+
+    #[test]
+    fn who_is_ahead_of_this_clock_has_no_age() {
+        let is_crowd = |ahead_ms: u64| {
+            let mut crowd = Crowd::default();
+            let epochs = [Epoch(NOON_MS + ahead_ms); 5];
+            crowd.look(Instant::START, WallTime::from_unix_millis(NOON_MS), epochs.into_iter());
+            crowd.is_there()
+        };
+        assert!(is_crowd(1_000) && !is_crowd(1_001));
     }
 
     #[test]

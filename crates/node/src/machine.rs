@@ -401,7 +401,8 @@ impl Node {
     }
 
     fn deliver_membership(&mut self, now: Instant) {
-        let epochs = self.members.iter().map(|member| member.identity().epoch);
+        let serving = self.members.iter().filter(|member| member.is_serving());
+        let epochs = serving.map(|member| member.identity().epoch);
         self.crowd.look(now, self.clock.wall(now), epochs);
         let Self { membership, config, members, paths, .. } = self;
         membership.handle_timeout(now, &|id| outlook(config, members, paths, id));

@@ -211,7 +211,7 @@ impl Members {
         self.all.iter().find(|member| member.name() == name)
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Member> + Clone {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> + Clone {
         self.all.iter()
     }
 

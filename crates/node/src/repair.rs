@@ -112,6 +112,7 @@ impl Node {
             return;
         }
         self.arm_repair(now);
+        self.refresh_links(now);
         self.look_for_stale(now);
         self.repair.is_random = !self.repair.is_random;
         let with = self.repair.with.take().filter(|_| !self.repair.is_random);

@@ -132,7 +132,7 @@ fn mesh(page: &mut Page, api: &Api) {
     page.counter("mesh_dials_total", "Dials that succeeded.", &stats.dials);
     page.counter("mesh_dials_failed_total", "Dials that failed.", &stats.dials_failed);
     page.counter("mesh_accepted_total", "Links that others opened.", &stats.accepted);
-    page.counter("mesh_refused_total", "Peers that were refused.", &stats.refused);
+    page.counter("mesh_refused_total", "Handshakes of peers that came to nothing.", &stats.refused);
     let help =
         "Bytes of messages sent to peers, before QUIC adds its headers, acknowledgements and encryption.";
     page.counter("mesh_payload_bytes_total", help, &stats.payload_bytes);

@@ -62,12 +62,12 @@ async fn shake_hands(mesh: &Arc<Mesh>, incoming: Incoming) {
             Ok(Ok(connection)) => admit(mesh, connection, Role::Acceptor).map(|_| {
                 mesh.stats.accepted.fetch_add(1, Ordering::Relaxed);
             }),
-            Ok(Err(error)) if is_given_up(&error) => return turn_away(mesh, addr, &error),
+            Ok(Err(error)) if is_nobodys_fault(&error) => return turn_away(mesh, addr, &error),
             Ok(Err(error)) => Err(explain(&error)),
             Err(_) => Err("the handshake took too long".to_owned()),
         },
-        // Its first packet is none: garbage, or what came late for a handshake that was given up.
-        Err(error) => return turn_away(mesh, addr, &error),
+        Err(error) if is_nobodys_fault(&error) => return turn_away(mesh, addr, &error),
+        Err(error) => Err(explain(&error)),
     };
     if let Err(why) = outcome {
         mesh.stats.refused.fetch_add(1, Ordering::Relaxed);
@@ -81,12 +81,13 @@ fn turn_away(mesh: &Mesh, addr: SocketAddr, why: &ConnectionError) {
     tracing::debug!(%addr, %why, "no handshake");
 }
 
-/// Whether a dialler did not want to wait any longer. Who finds fault with us says so in TLS, or once the handshake is over.
-fn is_given_up(error: &ConnectionError) -> bool {
+/// Whether a dialler did not want to wait any longer, or what came is no first packet: garbage, or late for a handshake that is
+/// over. Who finds fault with us says so in TLS, or when it has the link; only if that gets lost does it look like the former.
+fn is_nobodys_fault(error: &ConnectionError) -> bool {
     match error {
         ConnectionError::ConnectionClosed(close) => close.error_code == TransportErrorCode::APPLICATION_ERROR,
+        ConnectionError::TransportError(error) => error.code == TransportErrorCode::PROTOCOL_VIOLATION,
         ConnectionError::VersionMismatch
-        | ConnectionError::TransportError(_)
         | ConnectionError::ApplicationClosed(_)
         | ConnectionError::Reset
         | ConnectionError::TimedOut

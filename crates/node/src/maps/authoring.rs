@@ -125,10 +125,9 @@ impl Node {
         }
         let is_round = known.author.take_round(now);
         if let Some(plan) = self.outbidding(now, service) {
-            self.publish_map(now, service, plan);
             // Whom that map gives keys to may be lost.
-            self.maps.is_dirty = true;
-            return self.maps_soon(now);
+            self.maps.is_dirty |= is_dirty;
+            return self.publish_map(now, service, plan);
         }
         let Some(known) = self.maps.known.get(service) else { return };
         if known.follower.is_some() && !is_round && !is_dirty {

@@ -129,13 +129,6 @@ pub(super) const TABLE: &[Mutation] = &[
         Body::Opaque => Err(\"a topic that nobody here knows\".to_owned()),",
     },
     Mutation {
-        name: "far-ahead-trusted",
-        breaks: "A key of an epoch far ahead of the clock shuts its owner out once its clock is right.",
-        file: "crates/gossip/src/admission.rs",
-        find: ".filter(|(known, _)| known.epoch.0 <= ahead)",
-        replace: "",
-    },
-    Mutation {
         name: "forgotten-not-told",
         breaks: "Who was forgotten while it was cut off is not told, and stays out until it restarts.",
         file: "crates/node/src/statements.rs",
