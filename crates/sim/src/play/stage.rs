@@ -34,10 +34,8 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) struct Condition {
     /// Since when its agent runs.
     pub(crate) runs_since: Option<Instant>,
-    /// Whether it has run before, so that others may not have heard of the life that it lives.
-    pub(crate) has_restarted: bool,
-    /// Whether it has ever run.
-    pub(crate) has_run: bool,
+    /// How often it was started.
+    pub(crate) starts: u32,
     /// Whether its services run.
     pub(crate) is_up: bool,
     /// Whether its agent stopped in good order and is waited for.
@@ -296,8 +294,7 @@ impl Stage {
     pub(crate) fn note_started(&mut self, host: usize) {
         let now = self.now();
         let condition = &mut self.conditions[host];
-        condition.has_restarted = condition.has_run;
-        condition.has_run = true;
+        condition.starts += 1;
         condition.runs_since = Some(now);
         condition.is_up = true;
         condition.is_away = false;
@@ -331,17 +328,19 @@ impl Stage {
 
     /// Whether it has been so for a while.
     pub(crate) fn is_healthy(&self, host: usize) -> bool {
-        let condition = &self.conditions[host];
-        let is_past = |at: Option<Instant>| at.is_none_or(|at| self.now().since(at) >= GRACE);
-        self.is_well(host) && is_past(condition.well_since) && is_past(condition.runs_since)
+        self.has_no_excuse(host) && self.is_long_past(self.conditions[host].runs_since)
     }
 
-    /// Whether it has no excuse to declare somebody Down, or to be declared Down: a first start is none.
+    fn is_long_past(&self, at: Option<Instant>) -> bool {
+        at.is_none_or(|at| self.now().since(at) >= GRACE)
+    }
+
+    /// Whether it has no excuse to declare somebody Down, or to be declared Down. A first start is none; of a later one
+    /// others may not have heard.
     pub(crate) fn has_no_excuse(&self, host: usize) -> bool {
         let condition = &self.conditions[host];
-        let is_past = |at: Option<Instant>| at.is_none_or(|at| self.now().since(at) >= GRACE);
-        let has_settled = !condition.has_restarted || is_past(condition.runs_since);
-        self.is_well(host) && is_past(condition.well_since) && has_settled
+        let has_settled = condition.starts <= 1 || self.is_long_past(condition.runs_since);
+        self.is_well(host) && self.is_long_past(condition.well_since) && has_settled
     }
 
     /// Whether an agent is asked by anybody: it runs, is honest and well, and has not just started.
