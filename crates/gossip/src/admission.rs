@@ -15,6 +15,7 @@ use ringmesh_types::limits::{
 use ringmesh_types::sealed::{CheckSeal, DocumentKey, Statement, Verified, VerifiedStatement};
 use ringmesh_types::stored::Stored;
 use ringmesh_types::time::{Instant, WallTime};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// So many documents that were checked last are known again.
 const CHECKED_MAX: usize = 512;
@@ -41,9 +42,10 @@ pub struct Gate<C> {
     checker: C,
     keys: BTreeMap<NodeId, (Version, DocumentKey)>,
     parked: VecDeque<Parked>,
-    checked: BTreeMap<Key, Verified<Arc<Stored>>>,
-    /// Their keys, in the order in which they came.
-    oldest: VecDeque<Key>,
+    /// What was checked last, by where its key belongs.
+    checked: BTreeMap<u64, Verified<Arc<Stored>>>,
+    /// Their places, in the order in which they came.
+    oldest: VecDeque<u64>,
     /// Statements that were dropped because too many waited, or waited too long.
     pub dropped: u64,
 }
@@ -114,7 +116,7 @@ impl<C: CheckSeal> Gate<C> {
             Ok((document_key, checked)) => {
                 let before = self.keys.insert(key.owner, (*version, document_key));
                 if before.is_some_and(|(_, before)| before != document_key) {
-                    self.checked.retain(|checked, _| checked.owner != key.owner);
+                    self.checked.retain(|_, checked| checked.get().document.key.owner != key.owner);
                 }
                 if let Ok(stored) = checked.read() {
                     self.remember(stored);
@@ -163,7 +165,7 @@ impl<C: CheckSeal> Gate<C> {
 
     /// The same document, if it was checked lately under the key that its owner has still.
     fn known(&self, document: &Document) -> Option<Verified<Arc<Stored>>> {
-        self.checked.get(&document.key).filter(|checked| checked.get().document == *document).cloned()
+        self.checked.get(&place(&document.key)).filter(|checked| checked.get().document == *document).cloned()
     }
 
     /// Keeps what was checked, but for large documents: they are pulled, once.
@@ -171,9 +173,9 @@ impl<C: CheckSeal> Gate<C> {
         if stored.get().document.body.len() > PUSH_BODY_BYTES_MAX {
             return;
         }
-        let key = stored.get().document.key.clone();
-        if self.checked.insert(key.clone(), stored).is_none() {
-            self.oldest.push_back(key);
+        let place = place(&stored.get().document.key);
+        if self.checked.insert(place, stored).is_none() {
+            self.oldest.push_back(place);
         }
         if self.oldest.len() > CHECKED_MAX
             && let Some(oldest) = self.oldest.pop_front()
@@ -197,6 +199,11 @@ impl<C: CheckSeal> Gate<C> {
         }
         self.parked.push_back(Parked { until: now.after(PARKED_FOR), statement });
     }
+}
+
+/// Where a document of this key belongs among those that were checked; two of one place take turns.
+fn place(key: &Key) -> u64 {
+    xxh3_64_with_seed(key.topic.as_str().as_bytes(), key.owner.as_u64())
 }
 
 fn is_trust(statement: &Statement) -> bool {

@@ -21,6 +21,7 @@ pub enum Datagram {
         /// The sender's mesh address.
         at: MeshAddr,
         /// The packet.
+        #[serde(with = "serde_bytes")]
         packet: Vec<u8>,
     },
     /// A foca packet that asks for a probe.
@@ -28,6 +29,7 @@ pub enum Datagram {
         /// The sender's mesh address.
         at: MeshAddr,
         /// The packet.
+        #[serde(with = "serde_bytes")]
         packet: Vec<u8>,
         /// When to say that it got no answer, in milliseconds.
         nack_after_ms: u32,
@@ -42,6 +44,7 @@ pub enum Datagram {
         /// The sender's mesh address.
         at: MeshAddr,
         /// The packet.
+        #[serde(with = "serde_bytes")]
         packet: Vec<u8>,
         /// Which life of the receiver is suspected.
         life: Life,
@@ -123,6 +126,7 @@ pub enum Request {
     /// In these buckets I have this.
     Compare {
         /// Bucket numbers.
+        #[serde(with = "serde_bytes")]
         buckets: Vec<u8>,
         /// All that the asker has in them.
         have: Vec<Summary>,
@@ -154,11 +158,11 @@ pub enum MapAsk {
     /// I lack the map with this digest.
     Find([u8; 32]),
     /// To the author: this is what the programs on this VM measured.
-    Heat(Vec<u8>),
+    Heat(#[serde(with = "serde_bytes")] Vec<u8>),
     /// To the author: what do you know of the load, and what would you do?
     Author,
     /// To the author: an operator wants this.
-    Order(Vec<u8>),
+    Order(#[serde(with = "serde_bytes")] Vec<u8>),
     /// What is the digest of the map that you follow?
     Digest,
 }
@@ -240,11 +244,11 @@ pub enum Response {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MapAnswer {
     /// To `Followed` and `Find`: its bytes, if there is one.
-    Map(Option<Vec<u8>>),
+    Map(#[serde(with = "serde_bytes")] Option<Vec<u8>>),
     /// To `Heat` and `Digest`: the digest of the map that the answerer follows.
     Digest(Option<[u8; 32]>),
     /// To `Author`: nothing if the answerer is not the author.
-    Author(Option<Vec<u8>>),
+    Author(#[serde(with = "serde_bytes")] Option<Vec<u8>>),
     /// To `Order`: what was done, or why not.
     Done(Result<String, String>),
 }

@@ -305,7 +305,8 @@ impl Node {
             member.is_serving() && member.id() != subject && member.id() != accusation.accuser
         };
         let all = self.members.iter().filter(may_look).map(|member| (member.id(), &member.body().zone));
-        self.config.parts.witnesses && is_witness(self.id(), subject, home, all)
+        let me = (self.id(), &self.config.zone);
+        self.config.parts.witnesses && is_witness(me, (subject, home), all)
     }
 
     /// Looks at a suspect ourselves, over a stream, which survives loss.

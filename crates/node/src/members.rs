@@ -156,7 +156,7 @@ impl Member {
         self.found_mut().hold_until = Some(until);
     }
 
-    pub(crate) fn set_state(&mut self, now: Instant, state: MemberState, cause: &str) {
+    fn set_state(&mut self, now: Instant, state: MemberState, cause: &str) {
         self.changed = now;
         let found = self.found_mut();
         (found.state, found.cause) = (state, cause.into());
@@ -188,11 +188,13 @@ pub(crate) struct Members {
     me: NodeId,
     /// By id.
     all: Vec<Member>,
+    /// How many of them are in answers.
+    serving: usize,
 }
 
 impl Members {
     pub(crate) fn new(me: NodeId) -> Self {
-        Self { me, all: Vec::new() }
+        Self { me, all: Vec::new(), serving: 0 }
     }
 
     fn position(&self, id: NodeId) -> Result<usize, usize> {
@@ -222,15 +224,36 @@ impl Members {
 
     pub(crate) fn remove(&mut self, id: NodeId) {
         if let Ok(index) = self.position(id) {
-            self.all.remove(index);
+            let member = self.all.remove(index);
+            self.serving -= usize::from(member.is_serving());
         }
     }
 
     pub(crate) fn insert(&mut self, member: Member) {
+        self.serving += usize::from(member.is_serving());
         match self.position(member.id) {
-            Ok(index) => self.all[index] = member,
+            Ok(index) => {
+                let before = core::mem::replace(&mut self.all[index], member);
+                self.serving -= usize::from(before.is_serving());
+            }
             Err(index) => dense::insert(&mut self.all, index, member),
         }
+    }
+
+    /// Says how a member is, and why. Returns it, if there is one of this id.
+    pub(crate) fn set_state(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        state: MemberState,
+        cause: &str,
+    ) -> Option<&Member> {
+        let index = self.position(id).ok()?;
+        let member = &mut self.all[index];
+        self.serving -= usize::from(member.is_serving());
+        member.set_state(now, state, cause);
+        self.serving += usize::from(member.is_serving());
+        Some(member)
     }
 
     pub(crate) fn is_me(&self, member: &Member) -> bool {
@@ -244,7 +267,7 @@ impl Members {
 
     /// Members besides `subject` that are in answers, this node included: those who could accuse it.
     pub(crate) fn possible_accusers(&self, subject: NodeId) -> usize {
-        self.all.iter().filter(|member| member.id != subject && member.is_serving()).count()
+        self.serving - usize::from(self.find(subject).is_some_and(Member::is_serving))
     }
 
     /// Up to `count` random serving others that are not in `except`.

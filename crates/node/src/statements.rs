@@ -560,8 +560,7 @@ impl Node {
         if !matches!(state, MemberState::Down) {
             self.demotions.settle(id);
         }
-        let member = self.members.find_mut(id)?;
-        member.set_state(now, state, cause);
+        let member = self.members.set_state(now, id, state, cause)?;
         let zone = member.body().zone.clone();
         self.spread.member_changed(id, &zone, state);
         self.view.member_changed(id);

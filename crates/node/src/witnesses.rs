@@ -1,7 +1,5 @@
 //! Who looks at an accused member for itself: few, the same few in everybody's eyes, and not all in one zone.
 
-use core::cmp::Ordering;
-
 use ringmesh_types::ids::NodeId;
 use ringmesh_types::name::ZoneName;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -9,30 +7,30 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// So many members look for themselves when somebody is accused first.
 pub(crate) const WITNESSES: usize = 3;
 
-/// Whether `me` is one of them: the first by rendezvous hashing of subject and member, and if none of these is in another
-/// zone than the subject (`home`), the first that is instead of the last. `may_look` are all that could, `me` among them.
+/// Whether `me`, which is in the zone `here`, is one of them: the first by rendezvous hashing of subject and member, and if
+/// none of these is in another zone than the subject (`home`), the first that is instead of the last. `may_look` are all
+/// that could; most are not looked at.
 pub(crate) fn is_witness<'a>(
-    me: NodeId,
-    subject: NodeId,
-    home: &ZoneName,
+    (me, here): (NodeId, &ZoneName),
+    (subject, home): (NodeId, &ZoneName),
     may_look: impl Iterator<Item = (NodeId, &'a ZoneName)>,
 ) -> bool {
     let rank = |id: NodeId| xxh3_64_with_seed(id.as_bytes(), subject.as_u64());
     let ours = rank(me);
-    let (mut before, mut elsewhere, mut elsewhere_before, mut are_we_elsewhere) = (0, 0, 0, false);
+    let are_we_elsewhere = here != home;
+    let (mut before, mut is_any_elsewhere, mut is_elsewhere_before) = (0, are_we_elsewhere, false);
     for (id, zone) in may_look {
-        let is_before = rank(id) < ours;
         let is_elsewhere = zone != home;
-        before += usize::from(is_before);
-        elsewhere += usize::from(is_elsewhere);
-        elsewhere_before += usize::from(is_before && is_elsewhere);
-        are_we_elsewhere |= id == me && is_elsewhere;
+        is_any_elsewhere |= is_elsewhere;
+        if rank(id) < ours {
+            before += 1;
+            is_elsewhere_before |= is_elsewhere;
+            if before >= WITNESSES && (is_elsewhere_before || !are_we_elsewhere) {
+                return false;
+            }
+        }
     }
-    match before.cmp(&(WITNESSES - 1)) {
-        Ordering::Less => true,
-        Ordering::Equal => are_we_elsewhere || elsewhere_before > 0 || elsewhere == 0,
-        Ordering::Greater => are_we_elsewhere && elsewhere_before == 0,
-    }
+    before < WITNESSES - 1 || are_we_elsewhere || is_elsewhere_before || !is_any_elsewhere
 }
 
 #[cfg(test)]
@@ -51,7 +49,7 @@ mod tests {
             .map(|number| (id(number), if number < at_home { &home } else { &other }))
             .collect();
         for subject in (1_000..1_050).map(id) {
-            let chosen = all.iter().filter(|(me, _)| is_witness(*me, subject, &home, all.iter().copied()));
+            let chosen = all.iter().filter(|me| is_witness(**me, (subject, &home), all.iter().copied()));
             let chosen: Vec<_> = chosen.collect();
             assert_eq!(chosen.len(), WITNESSES.min(all.len()), "{at_home} + {elsewhere}");
             assert!(elsewhere == 0 || chosen.iter().any(|(_, zone)| **zone == other));

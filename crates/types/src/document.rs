@@ -143,9 +143,25 @@ pub struct Document {
     /// Which one it is.
     pub version: Version,
     /// Tagged fields ([`crate::fields`]), kept and forwarded as received.
+    #[serde(with = "shared_bytes")]
     pub body: Arc<[u8]>,
     /// The owner's seal over [`Document::sealed_bytes`].
     pub seal: Seal,
+}
+
+/// A run of bytes at once, and not one by one as serde takes a slice; the same bytes on the wire.
+mod shared_bytes {
+    use std::sync::Arc;
+
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        serde_bytes::deserialize::<Vec<u8>, D>(deserializer).map(Arc::from)
+    }
 }
 
 impl Document {

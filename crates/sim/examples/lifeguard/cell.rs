@@ -15,6 +15,12 @@ pub(crate) struct Cell {
     pub(crate) free: Duration,
 }
 
+impl core::fmt::Display for Cell {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "C {} D {:?} I {:?}", self.slow, self.hold, self.free)
+    }
+}
+
 /// What all cells of a run share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Plan {

@@ -30,7 +30,13 @@ fn main() -> Result<(), String> {
     for system in &systems {
         let jobs: Vec<(Cell, u64)> =
             cells.iter().flat_map(|cell| (0..plan.seeds).map(|seed| (*cell, wishes.from + seed))).collect();
-        let runs = side_by_side(&jobs, |(cell, seed)| system.play(&plan, *cell, *seed));
+        let runs = side_by_side(&jobs, |(cell, seed)| {
+            let begun = std::time::Instant::now();
+            let counts = system.play(&plan, *cell, *seed);
+            let took = begun.elapsed().as_secs();
+            eprintln!("{}, {} members, {cell}, seed {seed}: {took} s", system.name, plan.nodes);
+            counts
+        });
         let row = Row::of(&plan, &jobs, &runs);
         println!("{:24} {row}", system.name);
         if let Some(file) = &wishes.record {
@@ -199,6 +205,7 @@ impl Wishes {
     }
 }
 
+/// Does all jobs on all cores, the last ones first: they take longest.
 fn side_by_side<T: Sync, R: Send>(jobs: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::new());
@@ -207,11 +214,10 @@ fn side_by_side<T: Sync, R: Send>(jobs: &[T], work: impl Fn(&T) -> R + Sync) -> 
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(index) else {
+                    let Some(index) = jobs.len().checked_sub(1 + next.fetch_add(1, Ordering::Relaxed)) else {
                         return;
                     };
-                    let result = work(job);
+                    let result = work(&jobs[index]);
                     done.lock().expect("nobody panics while it is held").push((index, result));
                 }
             });
