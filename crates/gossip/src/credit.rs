@@ -18,6 +18,8 @@ const ONE: u32 = 1_024;
 #[derive(Debug, Default)]
 pub struct Credit {
     refuted: BTreeMap<NodeId, u32>,
+    /// The sum of these.
+    all: u64,
     halved: Instant,
 }
 
@@ -27,7 +29,9 @@ impl Credit {
         self.halve(now);
         for accuser in accusers {
             let count = self.refuted.entry(accuser).or_default();
+            self.all -= u64::from(*count);
             *count = count.saturating_add(ONE);
+            self.all += u64::from(*count);
         }
     }
 
@@ -37,8 +41,7 @@ impl Credit {
         let Some(own) = self.refuted.get(&accuser) else {
             return false;
         };
-        let all: u64 = self.refuted.values().map(|count| u64::from(*count)).sum();
-        let mean = all / u64::try_from(members.max(1)).unwrap_or(u64::MAX);
+        let mean = self.all / u64::try_from(members.max(1)).unwrap_or(u64::MAX);
         u64::from(*own) > u64::from(FORGIVEN) * (u64::from(ONE) + mean)
     }
 
@@ -53,6 +56,7 @@ impl Credit {
             *count = count.checked_shr(by).unwrap_or(0);
             *count > 0
         });
+        self.all = self.refuted.values().map(|count| u64::from(*count)).sum();
     }
 }
 

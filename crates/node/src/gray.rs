@@ -21,6 +21,8 @@ const ACCUSERS_ENOUGH: usize = 5;
 const CALM_AFTER: Duration = Duration::from_secs(60);
 /// What refutes an accusation may overtake it: it counts as refuted for so long.
 const OVERTAKEN_WITHIN: Duration = Duration::from_secs(5);
+/// Records that say nothing any more are looked for this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Votes that are remembered of one member.
 const VOTES_MAX: usize = 64;
 
@@ -30,11 +32,10 @@ struct Record {
     refuted: Instant,
     /// When a suspicion was refuted, and who had raised it.
     votes: VecDeque<(Instant, NodeId)>,
-    until: Option<Instant>,
 }
 
 impl Record {
-    /// These raised the suspicion that was refuted last. Says whether that makes the member unreliable.
+    /// These raised the suspicion that was refuted last. Says whether there are enough.
     fn count(&mut self, now: Instant, accusers: &[NodeId], others: usize) -> bool {
         for accuser in accusers {
             let vote = (self.refuted, *accuser);
@@ -48,8 +49,7 @@ impl Record {
         }
         let suspicions: BTreeSet<Instant> = self.votes.iter().map(|(at, _)| *at).collect();
         let voices: BTreeSet<NodeId> = self.votes.iter().map(|(_, accuser)| *accuser).collect();
-        let is_enough = suspicions.len() >= SUSPICIONS_ENOUGH && voices.len() >= ACCUSERS_ENOUGH.min(others);
-        is_enough && self.until.replace(now.after(CALM_AFTER)).is_none()
+        suspicions.len() >= SUSPICIONS_ENOUGH && voices.len() >= ACCUSERS_ENOUGH.min(others)
     }
 }
 
@@ -57,6 +57,10 @@ impl Record {
 #[derive(Debug, Default)]
 pub(crate) struct Gray {
     records: BTreeMap<NodeId, Record>,
+    /// When records that say nothing any more were last dropped.
+    swept: Instant,
+    /// Who is unreliable, and until when.
+    unreliable: BTreeMap<NodeId, Instant>,
 }
 
 impl Gray {
@@ -69,14 +73,19 @@ impl Gray {
         accusers: &[NodeId],
         others: usize,
     ) -> bool {
-        self.records.retain(|_, record| record.until.is_some() || now.since(record.refuted) <= WINDOW);
-        let record = self.records.entry(subject).or_insert_with(|| Record {
-            refuted: now,
-            votes: VecDeque::new(),
-            until: None,
-        });
+        if now.since(self.swept) >= SWEEP_EVERY {
+            self.swept = now;
+            self.records.retain(|_, record| now.since(record.refuted) <= WINDOW);
+        }
+        let record =
+            self.records.entry(subject).or_insert_with(|| Record { refuted: now, votes: VecDeque::new() });
         record.refuted = now;
-        record.count(now, accusers, others)
+        record.count(now, accusers, others) && self.keep_back(now, subject)
+    }
+
+    /// Says whether it was not kept back already.
+    fn keep_back(&mut self, now: Instant, subject: NodeId) -> bool {
+        self.unreliable.insert(subject, now.after(CALM_AFTER)).is_none()
     }
 
     /// Somebody accuses the life that a member lived until it last refuted. As [`Gray::refute`].
@@ -89,28 +98,28 @@ impl Gray {
     ) -> bool {
         let is_recent = |record: &&mut Record| now.since(record.refuted) <= OVERTAKEN_WITHIN;
         let record = self.records.get_mut(&subject).filter(is_recent);
-        record.is_some_and(|record| record.count(now, &[accuser], others))
+        record.is_some_and(|record| record.count(now, &[accuser], others)) && self.keep_back(now, subject)
     }
 
     /// Whether it is neither dead nor well.
     pub(crate) fn is_unreliable(&self, subject: NodeId) -> bool {
-        self.records.get(&subject).is_some_and(|record| record.until.is_some())
+        self.unreliable.contains_key(&subject)
     }
 
     /// It is gone, or as good as others again.
     pub(crate) fn forget(&mut self, subject: NodeId) {
         self.records.remove(&subject);
+        self.unreliable.remove(&subject);
     }
 
     /// Those that have been calm for long enough.
     pub(crate) fn calm(&self, now: Instant) -> Vec<NodeId> {
-        let is_calm = |record: &Record| record.until.is_some_and(|until| until <= now);
-        self.records.iter().filter(|(_, record)| is_calm(record)).map(|(subject, _)| *subject).collect()
+        self.unreliable.iter().filter(|(_, until)| **until <= now).map(|(subject, _)| *subject).collect()
     }
 
     /// When the next one will have been.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.records.values().filter_map(|record| record.until).min()
+        self.unreliable.values().min().copied()
     }
 }
 
@@ -185,7 +194,7 @@ mod tests {
         for second in 0..200_u8 {
             gray.refute(at(u64::from(second)), id(second), &everybody, 200);
         }
-        assert!(gray.records.len() <= 41, "{}", gray.records.len());
+        assert!(gray.records.len() <= 46, "{}", gray.records.len());
         assert!(gray.records.values().all(|record| record.votes.len() <= VOTES_MAX));
     }
 }
