@@ -364,4 +364,35 @@ mod tests {
             assert!(!drawn.contains(&me) && !drawn.contains(&excepted), "{drawn:?}");
         }
     }
+
+    #[test]
+    fn who_could_accuse_is_counted_as_members_come_change_and_go() {
+        let all: Vec<_> = (0..4).map(|index| member(&format!("node-{index}"))).collect();
+        let (one, two, stranger) = (all[0].id(), all[1].id(), all[3].id());
+        let mut members = Members::new(one);
+        all[..3].iter().for_each(|member| members.insert(member.clone()));
+        assert_eq!((members.possible_accusers(one), members.possible_accusers(stranger)), (2, 3));
+        for (state, others, besides) in
+            [(MemberState::Holding, 2, 2), (MemberState::Down, 1, 2), (MemberState::Alive, 2, 2)]
+        {
+            for _ in 0..2 {
+                members.set_state(Instant::START, two, state, "a test");
+                let serving =
+                    members.iter().filter(|member| member.id() != one && member.is_serving()).count();
+                assert_eq!(members.possible_accusers(one), serving, "{state:?}");
+                assert_eq!(
+                    (members.possible_accusers(one), members.possible_accusers(two)),
+                    (others, besides),
+                    "{state:?}"
+                );
+            }
+        }
+        members.set_state(Instant::START, two, MemberState::Down, "a test");
+        members.insert(all[1].clone());
+        assert_eq!(members.possible_accusers(one), 2, "it came again");
+        members.remove(two);
+        members.remove(two);
+        assert_eq!((members.possible_accusers(one), members.possible_accusers(two)), (1, 2));
+        assert!(members.set_state(Instant::START, two, MemberState::Alive, "a test").is_none());
+    }
 }
