@@ -23,6 +23,8 @@ pub const ACCUSERS_ENOUGH: usize = 3;
 const FRESH_FOR: Duration = Duration::from_secs(2);
 /// What was said in a suspicion that is over is known for so long: copies of it are still under way.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// What is known for long enough is looked for this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How much of the time between max and min a second of three accusers takes away: ln 2 / ln 3.
 const SHRUNK_BY_SECOND: f64 = 0.631;
 /// Who hears nobody of at least so many others, or is answered by few, doubts itself: they cannot all have died at once.
@@ -172,12 +174,14 @@ pub struct Suspicions {
     config: SuspicionConfig,
     parts: Parts,
     open: BTreeMap<NodeId, Suspicion>,
+    /// When those that nobody needs to know any more were last dropped.
+    swept: Instant,
 }
 
 impl Suspicions {
     /// None.
     pub fn new(config: SuspicionConfig, parts: Parts) -> Self {
-        Self { config, parts, open: BTreeMap::new() }
+        Self { config, parts, open: BTreeMap::new(), swept: Instant::START }
     }
 
     /// Counts an accusation against the life that the subject is known to live.
@@ -216,7 +220,8 @@ impl Suspicions {
     }
 
     fn entry(&mut self, now: Instant, subject: NodeId, life: Life) -> &mut Suspicion {
-        if !self.open.contains_key(&subject) {
+        if now.since(self.swept) >= SWEEP_EVERY {
+            self.swept = now;
             self.open.retain(|_, old| old.accusers() > 0 || now.since(old.touched) < KNOWN_FOR);
         }
         let suspicion = self.open.entry(subject).or_insert_with(|| Suspicion::new(now, life));
@@ -438,7 +443,7 @@ mod tests {
         suspicions.accuse(at(59_999), &other, LIFE);
         assert_eq!(suspicions.open.len(), 2);
         suspicions.close(me());
-        suspicions.accuse(at(60_000), &Accusation { subject: says(3, 4).accuser, ..says(1, 4) }, LIFE);
+        suspicions.accuse(at(65_000), &Accusation { subject: says(3, 4).accuser, ..says(1, 4) }, LIFE);
         assert_eq!(suspicions.open.len(), 2, "only the first is old enough");
     }
 
