@@ -131,6 +131,11 @@ impl<C: CheckSeal> Gate<C> {
     }
 
     fn check(&mut self, now: Instant, statement: Statement, admission: &mut Admission) {
+        if let Statement::Document(document) = &statement
+            && let Some(stored) = self.known(document)
+        {
+            return admission.admitted.push(VerifiedStatement::Document(stored));
+        }
         let speaker = statement.speaker();
         let key = self.keys.get(&speaker).map(|(_, key)| *key).or_else(|| self.checker.known_key(speaker));
         let Some(key) = &key else {
@@ -141,18 +146,15 @@ impl<C: CheckSeal> Gate<C> {
             return;
         };
         let checked = match statement {
-            Statement::Document(document) => match self.known(&document) {
-                Some(stored) => Ok(VerifiedStatement::Document(stored)),
-                None => Verified::check_document(document, key, &self.checker).map(|document| match document
-                    .read()
-                {
+            Statement::Document(document) => {
+                Verified::check_document(document, key, &self.checker).map(|document| match document.read() {
                     Ok(stored) => {
                         self.remember(stored.clone());
                         VerifiedStatement::Document(stored)
                     }
                     Err(error) => VerifiedStatement::Unreadable(speaker, error.to_string()),
-                }),
-            },
+                })
+            }
             Statement::Accusation(accusation) => {
                 Verified::check_accusation(accusation, key, &self.checker).map(VerifiedStatement::Accusation)
             }
@@ -163,7 +165,7 @@ impl<C: CheckSeal> Gate<C> {
         }
     }
 
-    /// The same document, if it was checked lately under the key that its owner has still.
+    /// The same document, if it was checked lately: what was checked under a key goes when its owner has another.
     fn known(&self, document: &Document) -> Option<Verified<Arc<Stored>>> {
         self.checked.get(&place(&document.key)).filter(|checked| checked.get().document == *document).cloned()
     }

@@ -5,7 +5,7 @@
 //! message, and lasts until one of the two hosts dies. Datagrams get lost; what a stream loses is sent again.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rand::{Rng, RngExt};
 use ringmesh_types::time::Instant;
@@ -135,7 +135,8 @@ pub struct Links {
     between: BTreeMap<(usize, usize), LinkConfig>,
     troubles: BTreeMap<TroubleId, Trouble>,
     next: u64,
-    connected: BTreeSet<(u32, u32)>,
+    /// By host, the later ones that it has a connection to.
+    connected: Vec<HostSet>,
     busy_until: BTreeMap<(u32, u32), Instant>,
 }
 
@@ -159,7 +160,7 @@ impl Links {
             between: BTreeMap::new(),
             troubles: BTreeMap::new(),
             next: 0,
-            connected: BTreeSet::new(),
+            connected: Vec::new(),
             busy_until: BTreeMap::new(),
         }
     }
@@ -213,13 +214,18 @@ impl Links {
 
     /// Whether the two have a connection.
     pub fn is_connected(&self, one: usize, other: usize) -> bool {
-        self.connected.contains(&key(one.min(other), one.max(other)))
+        self.connected.get(one.min(other)).is_some_and(|later| later.contains(one.max(other)))
     }
 
     /// A host died: whoever speaks with it next has to connect first.
     pub fn disconnect(&mut self, host: usize) {
+        for earlier in self.connected.iter_mut().take(host) {
+            earlier.remove(host);
+        }
+        if let Some(later) = self.connected.get_mut(host) {
+            *later = HostSet::default();
+        }
         let host = key(host, host).0;
-        self.connected.retain(|(one, other)| *one != host && *other != host);
         self.busy_until.retain(|(one, other), _| *one != host && *other != host);
     }
 
@@ -291,13 +297,16 @@ impl Links {
 
     /// How long it takes until the two are connected, and what that costs; nothing if it does not succeed.
     fn connect(&mut self, rng: &mut impl Rng, from: usize, to: usize) -> Option<(Duration, u64)> {
-        let pair = key(from.min(to), from.max(to));
-        if self.connected.contains(&pair) {
+        if self.is_connected(from, to) {
             return Some((Duration::ZERO, 0));
         }
         let there = self.persist(rng, from, to)?;
         let back = self.persist(rng, to, from)?;
-        self.connected.insert(pair);
+        let (earlier, later) = (from.min(to), from.max(to));
+        if self.connected.len() <= earlier {
+            self.connected.resize(earlier + 1, HostSet::default());
+        }
+        self.connected[earlier].insert(later);
         Some((there + back, HANDSHAKE_BYTES))
     }
 
