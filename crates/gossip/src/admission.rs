@@ -42,9 +42,9 @@ pub struct Gate<C> {
     checker: C,
     keys: BTreeMap<NodeId, (Version, DocumentKey)>,
     parked: VecDeque<Parked>,
-    /// What was checked last, by where its key belongs.
+    /// What was checked last, by the slot of its key.
     checked: BTreeMap<u64, Verified<Arc<Stored>>>,
-    /// Their places, in the order in which they came.
+    /// Their slots, in the order in which they came.
     oldest: VecDeque<u64>,
     /// Statements that were dropped because too many waited, or waited too long.
     pub dropped: u64,
@@ -167,7 +167,10 @@ impl<C: CheckSeal> Gate<C> {
 
     /// The same document, if it was checked lately: what was checked under a key goes when its owner has another.
     fn known(&self, document: &Document) -> Option<Verified<Arc<Stored>>> {
-        self.checked.get(&place(&document.key)).filter(|checked| checked.get().document == *document).cloned()
+        self.checked
+            .get(&slot_of(&document.key))
+            .filter(|checked| checked.get().document == *document)
+            .cloned()
     }
 
     /// Keeps what was checked, but for large documents: they are pulled, once.
@@ -175,9 +178,9 @@ impl<C: CheckSeal> Gate<C> {
         if stored.get().document.body.len() > PUSH_BODY_BYTES_MAX {
             return;
         }
-        let place = place(&stored.get().document.key);
-        if self.checked.insert(place, stored).is_none() {
-            self.oldest.push_back(place);
+        let slot = slot_of(&stored.get().document.key);
+        if self.checked.insert(slot, stored).is_none() {
+            self.oldest.push_back(slot);
         }
         if self.oldest.len() > CHECKED_MAX
             && let Some(oldest) = self.oldest.pop_front()
@@ -203,8 +206,8 @@ impl<C: CheckSeal> Gate<C> {
     }
 }
 
-/// Where a document of this key belongs among those that were checked; two of one place take turns.
-fn place(key: &Key) -> u64 {
+/// The slot of a key among those that were checked; two keys of one slot take turns.
+fn slot_of(key: &Key) -> u64 {
     xxh3_64_with_seed(key.topic.as_str().as_bytes(), key.owner.as_u64())
 }
 

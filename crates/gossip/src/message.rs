@@ -352,7 +352,10 @@ mod tests {
         let answer = Response::Map(MapAnswer::Map(Some(vec![7])));
         golden(Channel::Stream, &answer, &[FORMAT, 8, 0, 1, 1, 7]);
         golden(Channel::Stream, &Response::Map(MapAnswer::Digest(None)), &[FORMAT, 8, 1, 0]);
+        golden(Channel::Stream, &Response::Map(MapAnswer::Map(None)), &[FORMAT, 8, 0, 0]);
         golden(Channel::Stream, &Response::Map(MapAnswer::Author(None)), &[FORMAT, 8, 2, 0]);
+        let author = Response::Map(MapAnswer::Author(Some(vec![7])));
+        golden(Channel::Stream, &author, &[FORMAT, 8, 2, 1, 1, 7]);
         let done = Response::Map(MapAnswer::Done(Err("x".to_owned())));
         golden(Channel::Stream, &done, &[FORMAT, 8, 3, 1, 1, b'x']);
         let mut want = vec![FORMAT, 0, 1, 1];

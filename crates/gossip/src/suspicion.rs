@@ -21,7 +21,7 @@ use crate::parts::Parts;
 pub const ACCUSERS_ENOUGH: usize = 3;
 /// Where few accuse, our own vote decides if it is no older than this.
 const FRESH_FOR: Duration = Duration::from_secs(2);
-/// What was said in a suspicion that is over is known for so long: copies of it are still under way.
+/// What was said in a suspicion that is over is known for at least so long: copies of it are still under way.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// What is known for long enough is looked for this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);

@@ -53,7 +53,7 @@ impl Record {
     }
 }
 
-/// Who has refuted what lately.
+/// Who has refuted what lately, and who is unreliable for it.
 #[derive(Debug, Default)]
 pub(crate) struct Gray {
     records: BTreeMap<NodeId, Record>,
@@ -83,7 +83,7 @@ impl Gray {
         record.count(now, accusers, others) && self.keep_back(now, subject)
     }
 
-    /// Says whether it was not kept back already.
+    /// It is unreliable for a while from now on. Says whether it was not already.
     fn keep_back(&mut self, now: Instant, subject: NodeId) -> bool {
         self.unreliable.insert(subject, now.after(CALM_AFTER)).is_none()
     }

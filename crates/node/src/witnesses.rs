@@ -9,7 +9,7 @@ pub(crate) const WITNESSES: usize = 3;
 
 /// Whether `me`, which is in the zone `here`, is one of them: the first by rendezvous hashing of subject and member, and if
 /// none of these is in another zone than the subject (`home`), the first that is instead of the last. `may_look` are all
-/// that could; most are not looked at.
+/// that could, `me` among them; most are not looked at.
 pub(crate) fn is_witness<'a>(
     (me, here): (NodeId, &ZoneName),
     (subject, home): (NodeId, &ZoneName),

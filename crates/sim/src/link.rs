@@ -135,7 +135,7 @@ pub struct Links {
     between: BTreeMap<(usize, usize), LinkConfig>,
     troubles: BTreeMap<TroubleId, Trouble>,
     next: u64,
-    /// By host, the later ones that it has a connection to.
+    /// By host, those of a higher number that it has a connection to.
     connected: Vec<HostSet>,
     busy_until: BTreeMap<(u32, u32), Instant>,
 }

@@ -349,7 +349,7 @@ impl LayoutBody {
     pub fn to_bytes(&self) -> Result<Vec<u8>, WireError> {
         let mut writer = Writer::default();
         writer
-            .field(1, &self.bytes)?
+            .field(1, &serde_bytes::Bytes::new(&self.bytes))?
             .field(2, &self.made)?
             .field(3, &self.steps)?
             .field(4, &self.steps_count)?;
@@ -363,7 +363,7 @@ impl LayoutBody {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let reader = Reader::parse(bytes)?;
         let body = Self {
-            bytes: reader.required(1, "bytes")?,
+            bytes: reader.required::<serde_bytes::ByteBuf>(1, "bytes")?.into_vec(),
             made: reader.required(2, "made")?,
             steps: reader.required(3, "steps")?,
             steps_count: reader.required(4, "steps_count")?,

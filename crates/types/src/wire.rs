@@ -128,6 +128,18 @@ pub fn decode_prefix<T: DeserializeOwned>(channel: Channel, bytes: &[u8]) -> Res
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_bytes::ByteBuf;
+
+    #[test]
+    fn bytes_at_once_are_the_bytes_one_by_one() {
+        for length in [0, 1, 250, 251, 300, 70_000] {
+            let one_by_one: Vec<u8> = (0..length).map(|at: u32| at.to_le_bytes()[0]).collect();
+            let at_once = ByteBuf::from(one_by_one.clone());
+            let bytes = encode(Channel::Stream, &one_by_one).expect("encodes");
+            assert_eq!(encode(Channel::Stream, &at_once).as_ref(), Ok(&bytes));
+            assert_eq!(decode(Channel::Stream, &bytes), Ok(at_once));
+        }
+    }
 
     #[test]
     fn a_message_names_its_format_and_leaves_nothing_over() {
@@ -141,10 +153,13 @@ mod tests {
 
     #[test]
     fn a_short_message_cannot_ask_for_a_large_allocation() {
-        let mut bytes = vec![FORMAT, 253];
-        bytes.extend_from_slice(&(1_u64 << 40).to_le_bytes());
-        assert!(matches!(decode::<Vec<u8>>(Channel::Stream, &bytes), Err(WireError::Malformed(_))));
-        assert!(matches!(decode::<String>(Channel::Stream, &bytes), Err(WireError::Malformed(_))));
+        for length in [1 << 40, FRAME_BYTES_MAX as u64 - 1, 1] {
+            let mut bytes = vec![FORMAT, 253];
+            bytes.extend_from_slice(&length.to_le_bytes());
+            assert!(matches!(decode::<Vec<u8>>(Channel::Stream, &bytes), Err(WireError::Malformed(_))));
+            assert!(matches!(decode::<ByteBuf>(Channel::Stream, &bytes), Err(WireError::Malformed(_))));
+            assert!(matches!(decode::<String>(Channel::Stream, &bytes), Err(WireError::Malformed(_))));
+        }
     }
 
     proptest! {
@@ -152,6 +167,7 @@ mod tests {
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode::<Vec<(u64, String)>>(Channel::Datagram, &bytes);
             let _ = decode::<Vec<Vec<u8>>>(Channel::Stream, &bytes);
+            let _ = decode::<Vec<ByteBuf>>(Channel::Stream, &bytes);
         }
     }
 }

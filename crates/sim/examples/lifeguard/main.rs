@@ -1,6 +1,6 @@
 //! Lifeguard's interval experiment (Dadgar, Phillips, Currey, DSN 2018, section V): members that are slow for D, free for I,
 //! C of them at once. Counts healthy members that are declared Down, and how fast a true crash is known, for plain SWIM
-//! and for Ringmesh with each of its parts. Prints a line for each system:
+//! and for Ringmesh with each of its parts. Prints a line for each system, and one to stderr for each run:
 //! `cargo run --release -p ringmesh-sim --example lifeguard -- [--nodes N] [--seeds N] [--from SEED] [--only NAME] [--quick]`, and with
 //! `--record FILE` adds one for each cell to a file of tab-separated values, of which `--page FOLDER` makes a page and a chart.
 

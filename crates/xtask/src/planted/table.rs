@@ -174,8 +174,8 @@ pub(super) const TABLE: &[Mutation] = &[
         name: "dead-count-as-accusers",
         breaks: "As many accusers are waited for as if nobody had died.",
         file: "crates/node/src/members.rs",
-        find: "member.id != subject && member.is_serving()",
-        replace: "member.id != subject",
+        find: "self.serving - usize::from(self.find(subject).is_some_and(Member::is_serving))",
+        replace: "self.all.len() - usize::from(self.find(subject).is_some())",
     },
     Mutation {
         name: "memory-handed-on",
