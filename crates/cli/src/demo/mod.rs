@@ -6,7 +6,7 @@ mod status;
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{self, IsTerminal as _, Write as _, stdout};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -38,6 +38,8 @@ pub(crate) struct DemoArgs {
 
 /// The agents must agree within this time, or something is wrong.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// So many names are tried for the folder.
+const FOLDERS_MAX: u32 = 100;
 const ASK_EVERY: Duration = Duration::from_millis(50);
 const SHOW_EVERY: Duration = Duration::from_millis(1_000);
 
@@ -72,13 +74,22 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
 struct Folder(PathBuf);
 
 impl Folder {
+    /// A new one. A demo that was killed has left its own, and process ids come again: that name is passed over.
     fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("ringmesh-demo-{}", std::process::id()));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
-        Ok(Self(path))
+        let parent = std::env::temp_dir();
+        for number in 0..FOLDERS_MAX {
+            let path = parent.join(format!("ringmesh-demo-{}-{number}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Failure::refused(format!("{}: {error}", path.display()))),
+            }
+        }
+        let why = format!(
+            "{}: {FOLDERS_MAX} demos that were killed have left their folders, ringmesh-demo-*: remove them",
+            parent.display()
+        );
+        Err(Failure::refused(why))
     }
 }
 
@@ -285,5 +296,20 @@ fn limiter(listen: SocketAddr, agent: SocketAddr, grant_log: Option<PathBuf>) ->
         quota: Quota { rate: 20.0, burst: 100.0 },
         grant_log,
         register: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_a_killed_demo_left_is_passed_over() {
+        let made = || Folder::new().unwrap_or_else(|_| panic!("a folder is made"));
+        let (left, ours) = (made(), made());
+        assert!(left.0.is_dir() && ours.0.is_dir() && left.0 != ours.0);
+        let gone = ours.0.clone();
+        drop(ours);
+        assert!(left.0.is_dir() && !gone.exists());
     }
 }
