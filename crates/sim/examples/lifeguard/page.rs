@@ -218,15 +218,19 @@ fn table(systems: &[System<'_>]) -> String {
     let plain = systems.first().map_or(f64::NAN, System::per_run);
     let mut table = "| | runs | false positives | by healthy | a run | fewer than foca | crash known to the first, median / p99 s | to the last | blind | messages a member and s | bytes |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n".to_owned();
     for system in systems {
+        let false_positives = system.sum(|line| line.false_positives);
+        let fewer = match false_positives {
+            0 => "none at all".to_owned(),
+            _ => format!("{:.0} ×", plain / system.per_run()),
+        };
         let _ = writeln!(
             table,
-            "| {} | {} | {} | {} | {:.2} | {:.0} × | {} | {} | {} | {:.1} | {:.0} |",
+            "| {} | {} | {} | {} | {:.2} | {fewer} | {} | {} | {} | {:.1} | {:.0} |",
             system.name,
             system.runs(),
-            system.sum(|line| line.false_positives),
+            false_positives,
             system.sum(|line| line.by_healthy),
             system.per_run(),
-            plain / system.per_run(),
             system.times(|line| &line.first),
             system.times(|line| &line.last),
             system.blind(),
