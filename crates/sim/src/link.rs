@@ -214,16 +214,16 @@ impl Links {
 
     /// Whether the two have a connection.
     pub fn is_connected(&self, one: usize, other: usize) -> bool {
-        self.connected.get(one.min(other)).is_some_and(|later| later.contains(one.max(other)))
+        self.connected.get(one.min(other)).is_some_and(|higher| higher.contains(one.max(other)))
     }
 
     /// A host died: whoever speaks with it next has to connect first.
     pub fn disconnect(&mut self, host: usize) {
-        for earlier in self.connected.iter_mut().take(host) {
-            earlier.remove(host);
+        for lower in self.connected.iter_mut().take(host) {
+            lower.remove(host);
         }
-        if let Some(later) = self.connected.get_mut(host) {
-            *later = HostSet::default();
+        if let Some(higher) = self.connected.get_mut(host) {
+            *higher = HostSet::default();
         }
         let host = key(host, host).0;
         self.busy_until.retain(|(one, other), _| *one != host && *other != host);
@@ -302,11 +302,11 @@ impl Links {
         }
         let there = self.persist(rng, from, to)?;
         let back = self.persist(rng, to, from)?;
-        let (earlier, later) = (from.min(to), from.max(to));
-        if self.connected.len() <= earlier {
-            self.connected.resize(earlier + 1, HostSet::default());
+        let (lower, higher) = (from.min(to), from.max(to));
+        if self.connected.len() <= lower {
+            self.connected.resize(lower + 1, HostSet::default());
         }
-        self.connected[earlier].insert(later);
+        self.connected[lower].insert(higher);
         Some((there + back, HANDSHAKE_BYTES))
     }
 
