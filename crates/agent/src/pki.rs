@@ -22,7 +22,7 @@ use ringmesh_types::ids::NodeId;
 use ringmesh_types::name::{ClusterName, NameError, NodeName};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use webpki::{EndEntityCert, KeyUsage};
@@ -91,6 +91,14 @@ pub enum PkiError {
     /// A certificate lacks the DNS name that follows from its node's id.
     #[error("the certificate lacks the DNS name {0} that follows from its URI name")]
     CertificateNodeId(String),
+    /// Our certificate lacks the name by which a node is dialled whose id is not known.
+    #[error("the certificate lacks the DNS name {0}, by which others dial the nodes of the cluster as seeds")]
+    ConfigClusterName(String),
+    /// Our certificate is not one for servers.
+    #[error(
+        "the certificate cannot be that of a server, which others dial: it needs the extended key usage serverAuth: {0}"
+    )]
+    ConfigServer(webpki::Error),
 }
 
 /// The TLS server name of one node: `<node-id>.<cluster>.ringmesh`.
@@ -239,6 +247,8 @@ impl Credentials {
         let roots = roots(&ca.pem).map_err(|error| ca.blame(error))?;
         let identity = identity_of(&chain).map_err(|error| certificate.blame(error))?;
         let validity = verify_chain(&chain, &roots).map_err(|error| certificate.blame(error))?;
+        check_dialled(&chain, &roots, &identity.cluster, validity)
+            .map_err(|error| certificate.blame(error))?;
         let private_key = key_of(&chain, &key.pem).map_err(|error| key.blame(error))?;
         let PeerIdentity { cluster, name, id } = identity;
         Ok(Self { chain, key: private_key, roots: Arc::new(roots), name, cluster, id, validity })
@@ -298,18 +308,38 @@ pub(crate) fn verify_chain(
 ) -> Result<Validity, PkiError> {
     let leaf = leaf_of(chain)?;
     let validity = validity_of(&leaf)?;
-    let provider = provider();
-    leaf.verify_for_usage(
-        provider.signature_verification_algorithms.all,
-        &roots.roots,
-        &chain[1..],
-        UnixTime::since_unix_epoch(Duration::from_secs(validity.not_before_unix_s)),
-        KeyUsage::client_auth(),
-        None,
-        None,
-    )
-    .map_err(PkiError::Certificate)?;
+    verify_usage(&leaf, &chain[1..], roots, validity, KeyUsage::client_auth())
+        .map_err(PkiError::Certificate)?;
     Ok(validity)
+}
+
+/// Checks that peers can dial who shows `chain`: as a server, and by the name of `cluster` while its id is not known.
+fn check_dialled(
+    chain: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    cluster: &ClusterName,
+    validity: Validity,
+) -> Result<(), PkiError> {
+    let leaf = leaf_of(chain)?;
+    verify_usage(&leaf, &chain[1..], roots, validity, KeyUsage::server_auth())
+        .map_err(PkiError::ConfigServer)?;
+    let wanted = server_name_of_cluster(cluster);
+    let is_named = ServerName::try_from(wanted.as_str())
+        .is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_ok());
+    if is_named { Ok(()) } else { Err(PkiError::ConfigClusterName(wanted)) }
+}
+
+/// Checks that `leaf` leads to one of `roots` and is meant for `usage`, at the first moment of `validity`.
+fn verify_usage(
+    leaf: &EndEntityCert<'_>,
+    intermediate: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    validity: Validity,
+    usage: KeyUsage,
+) -> Result<(), webpki::Error> {
+    let algorithms = provider().signature_verification_algorithms.all;
+    let moment = UnixTime::since_unix_epoch(Duration::from_secs(validity.not_before_unix_s));
+    leaf.verify_for_usage(algorithms, &roots.roots, intermediate, moment, usage, None, None).map(drop)
 }
 
 /// When a certificate is valid. webpki does not hand that out, but it checks it first and names the bound that is
@@ -479,6 +509,35 @@ mod tests {
         check(cert, key, "nothing", "the CA certificate: there is no certificate");
         check(cert, key, stranger.cert_pem(), "the certificate: the certificate cannot be accepted");
         check(root, key, root, "the certificate: the certificate needs exactly one URI name");
+    }
+
+    #[test]
+    fn credentials_that_nobody_could_dial_are_refused() {
+        let ca = authority("alpha");
+        let (cluster, name) = ("alpha".parse().expect("a name"), "one".parse().expect("a name"));
+        let id = NodeId::derive(&cluster, &name);
+        let (of_node, of_cluster) = (server_name_of_node(&cluster, &id), server_name_of_cluster(&cluster));
+        let load = |dns_names: &[&str], usages: &[ExtendedKeyUsagePurpose]| {
+            let dns_names = dns_names.iter().map(|&name| name.to_owned()).collect();
+            let mut params = parameters("one".to_owned(), dns_names, LASTING).expect("parameters");
+            let uri = Ia5String::try_from(spiffe_uri(&cluster, &name)).expect("ASCII");
+            params.subject_alt_names.push(SanType::URI(uri));
+            params.extended_key_usages = usages.to_vec();
+            let key = KeyPair::generate().expect("a key");
+            let certificate = params.signed_by(&key, &ca.issuer).expect("a certificate");
+            Credentials::from_pem(&certificate.pem(), &key.serialize_pem(), ca.cert_pem())
+        };
+        let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+        let both = [server, client.clone()];
+        let refused = |dns_names: &[&str], usages: &[ExtendedKeyUsagePurpose], want: &str| {
+            let error = load(dns_names, usages).expect_err(want).to_string();
+            assert!(error.contains(want), "{error}");
+        };
+        assert!(load(&[&of_node, &of_cluster], &both).is_ok());
+        assert!(load(&[&of_node, &of_cluster], &[]).is_ok(), "no usage named is every usage");
+        refused(&[&of_node], &both, "lacks the DNS name alpha.ringmesh, by which others dial");
+        refused(&[&of_node, "beta.ringmesh"], &both, "lacks the DNS name alpha.ringmesh");
+        refused(&[&of_node, &of_cluster], &[client], "needs the extended key usage serverAuth");
     }
 
     #[test]
