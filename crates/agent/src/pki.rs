@@ -94,11 +94,11 @@ pub enum PkiError {
     /// Our certificate lacks the name by which a node is dialled whose id is not known.
     #[error("the certificate lacks the DNS name {0}, by which others dial the nodes of the cluster as seeds")]
     ConfigClusterName(String),
-    /// Our certificate is not one for servers.
+    /// A certificate is not meant for what nodes do with it.
     #[error(
-        "the certificate cannot be that of a server, which others dial: it needs the extended key usage serverAuth: {0}"
+        "the certificate lacks the extended key usage {0}: nodes need clientAuth to dial, serverAuth to be dialled"
     )]
-    ConfigServer(webpki::Error),
+    CertificateUsage(&'static str),
 }
 
 /// The TLS server name of one node: `<node-id>.<cluster>.ringmesh`.
@@ -308,8 +308,7 @@ pub(crate) fn verify_chain(
 ) -> Result<Validity, PkiError> {
     let leaf = leaf_of(chain)?;
     let validity = validity_of(&leaf)?;
-    verify_usage(&leaf, &chain[1..], roots, validity, KeyUsage::client_auth())
-        .map_err(PkiError::Certificate)?;
+    verify_usage(&leaf, &chain[1..], roots, validity, Usage::Client)?;
     Ok(validity)
 }
 
@@ -321,12 +320,18 @@ fn check_dialled(
     validity: Validity,
 ) -> Result<(), PkiError> {
     let leaf = leaf_of(chain)?;
-    verify_usage(&leaf, &chain[1..], roots, validity, KeyUsage::server_auth())
-        .map_err(PkiError::ConfigServer)?;
+    verify_usage(&leaf, &chain[1..], roots, validity, Usage::Server)?;
     let wanted = server_name_of_cluster(cluster);
     let is_named = ServerName::try_from(wanted.as_str())
         .is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_ok());
     if is_named { Ok(()) } else { Err(PkiError::ConfigClusterName(wanted)) }
+}
+
+/// Which end of a connection a certificate is shown at.
+#[derive(Debug, Clone, Copy)]
+enum Usage {
+    Client,
+    Server,
 }
 
 /// Checks that `leaf` leads to one of `roots` and is meant for `usage`, at the first moment of `validity`.
@@ -335,11 +340,19 @@ fn verify_usage(
     intermediate: &[CertificateDer<'_>],
     roots: &RootCertStore,
     validity: Validity,
-    usage: KeyUsage,
-) -> Result<(), webpki::Error> {
+    usage: Usage,
+) -> Result<(), PkiError> {
+    let (purpose, words) = match usage {
+        Usage::Client => (KeyUsage::client_auth(), "clientAuth"),
+        Usage::Server => (KeyUsage::server_auth(), "serverAuth"),
+    };
     let algorithms = provider().signature_verification_algorithms.all;
     let moment = UnixTime::since_unix_epoch(Duration::from_secs(validity.not_before_unix_s));
-    leaf.verify_for_usage(algorithms, &roots.roots, intermediate, moment, usage, None, None).map(drop)
+    match leaf.verify_for_usage(algorithms, &roots.roots, intermediate, moment, purpose, None, None) {
+        Ok(_) => Ok(()),
+        Err(webpki::Error::RequiredEkuNotFoundContext(_)) => Err(PkiError::CertificateUsage(words)),
+        Err(error) => Err(PkiError::Certificate(error)),
+    }
 }
 
 /// When a certificate is valid. webpki does not hand that out, but it checks it first and names the bound that is
@@ -528,7 +541,7 @@ mod tests {
             Credentials::from_pem(&certificate.pem(), &key.serialize_pem(), ca.cert_pem())
         };
         let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
-        let both = [server, client.clone()];
+        let both = [server.clone(), client.clone()];
         let refused = |dns_names: &[&str], usages: &[ExtendedKeyUsagePurpose], want: &str| {
             let error = load(dns_names, usages).expect_err(want).to_string();
             assert!(error.contains(want), "{error}");
@@ -537,7 +550,8 @@ mod tests {
         assert!(load(&[&of_node, &of_cluster], &[]).is_ok(), "no usage named is every usage");
         refused(&[&of_node], &both, "lacks the DNS name alpha.ringmesh, by which others dial");
         refused(&[&of_node, "beta.ringmesh"], &both, "lacks the DNS name alpha.ringmesh");
-        refused(&[&of_node, &of_cluster], &[client], "needs the extended key usage serverAuth");
+        refused(&[&of_node, &of_cluster], &[client], "lacks the extended key usage serverAuth");
+        refused(&[&of_node, &of_cluster], &[server], "lacks the extended key usage clientAuth");
     }
 
     #[test]
