@@ -546,8 +546,10 @@ mod tests {
             let error = load(dns_names, usages).expect_err(want).to_string();
             assert!(error.contains(want), "{error}");
         };
-        assert!(load(&[&of_node, &of_cluster], &both).is_ok());
-        assert!(load(&[&of_node, &of_cluster], &[]).is_ok(), "no usage named is every usage");
+        for usages in [&both[..], &[]] {
+            let loaded = load(&[&of_node, &of_cluster], usages).expect("no usage named is every usage");
+            assert_eq!((loaded.id, &loaded.cluster, &loaded.name), (id, &cluster, &name));
+        }
         refused(&[&of_node], &both, "lacks the DNS name alpha.ringmesh, by which others dial");
         refused(&[&of_node, "beta.ringmesh"], &both, "lacks the DNS name alpha.ringmesh");
         refused(&[&of_node, &of_cluster], &[client], "lacks the extended key usage serverAuth");
